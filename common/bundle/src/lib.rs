@@ -1,0 +1,1 @@
+//! Release bundles: deterministic building, checking and unpacking

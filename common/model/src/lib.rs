@@ -1,0 +1,1 @@
+//! The nouns of Comber: names, facts, releases, rollouts, assignments, reports

@@ -1,0 +1,1 @@
+//! Edges that every Comber process shares: configuration, TLS, telemetry, metrics, shutdown, backoff

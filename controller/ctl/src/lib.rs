@@ -1,0 +1,1 @@
+//! The comber command

@@ -1,0 +1,1 @@
+//! Pure rollout planner: what every host shall run next, and why not yet

@@ -1,0 +1,1 @@
+//! The quickstart: a real rollout on this machine

@@ -1,0 +1,1 @@
+//! Planner and machine together under a virtual clock and a faulty network
