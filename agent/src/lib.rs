@@ -1,1 +1,7 @@
-//! The Comber agent
+//! The Comber agent.
+pub mod config;
+pub mod enrol;
+pub mod identity;
+pub mod link;
+pub mod lock;
+pub mod renew;
