@@ -22,7 +22,7 @@ pub mod rollout;
 pub mod selector;
 
 pub use amount::{Amount, Percent};
-pub use assignment::{Action, Artifact, Assignment, Grant, Nonce};
+pub use assignment::{Action, Artifact, Assignment, Desired, Grant, Nonce};
 pub use digest::Digest;
 pub use facts::Facts;
 pub use failure::{Failure, FailureClass};
