@@ -78,7 +78,10 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let detach = Input::Detach { host: self.host.clone(), id: self.id };
+        let detach = Input::Detach {
+            host: self.host.clone(),
+            id: self.id,
+        };
         if let Err(mpsc::error::TrySendError::Full(detach)) = self.inputs.try_send(detach) {
             // Dropping cannot wait, and the link must not stay up for ever.
             let inputs = self.inputs.clone();
@@ -104,7 +107,8 @@ impl Core {
         status: HostStatus,
     ) -> Result<(), CoreError> {
         let host = host.clone();
-        self.edit(move |edit| report_actual(edit, &host, attachment, status)).await
+        self.edit(move |edit| report_actual(edit, &host, attachment, status))
+            .await
     }
 
     /// Takes in a host's facts; durable on return.
@@ -138,14 +142,24 @@ fn attach(
     let (end, ending) = oneshot::channel();
     edit.world.attachments += 1;
     let id = AttachmentId(edit.world.attachments);
-    let attached = Attached { id, desired: sender, ending: end };
+    let attached = Attached {
+        id,
+        desired: sender,
+        ending: end,
+    };
     if let Some(old) = edit.world.attached.insert(host.clone(), attached) {
         old.end(Ending::Replaced);
         let now = edit.now;
         edit.world.set_link(&host, false, now);
     }
     tracing::info!(%host, "host attached");
-    Ok(Attachment { desired, id, host, ending, inputs })
+    Ok(Attachment {
+        desired,
+        id,
+        host,
+        ending,
+        inputs,
+    })
 }
 
 fn report_actual(
@@ -154,11 +168,19 @@ fn report_actual(
     attachment: AttachmentId,
     status: HostStatus,
 ) -> Result<(), CoreError> {
-    if edit.world.attached.get(host).is_none_or(|attached| attached.id != attachment) {
+    if edit
+        .world
+        .attached
+        .get(host)
+        .is_none_or(|attached| attached.id != attachment)
+    {
         let why = format!("the stream of host {host} was ended; connect again");
         return Err(CoreError::Refused(why));
     }
-    let view = edit.world.active_host(host).ok_or_else(|| CoreError::missing("host", host))?;
+    let view = edit
+        .world
+        .active_host(host)
+        .ok_or_else(|| CoreError::missing("host", host))?;
     let (same, up) = (view.status.as_ref() == Some(&status), view.link.is_up());
     if !up {
         let now = edit.now;
@@ -173,7 +195,12 @@ fn report_actual(
 
 /// Takes an attachment away, unless a newer one stands in its place.
 pub(crate) fn detach(edit: &mut Edit<'_>, host: &HostId, id: AttachmentId) {
-    if edit.world.attached.get(host).is_some_and(|attached| attached.id == id) {
+    if edit
+        .world
+        .attached
+        .get(host)
+        .is_some_and(|attached| attached.id == id)
+    {
         edit.world.attached.remove(host);
         let now = edit.now;
         edit.world.set_link(host, false, now);

@@ -60,7 +60,11 @@ impl Changes {
 
 /// Writes a record.
 pub(crate) fn put<T: Serialize>(key: String, record: &T) -> Op {
-    Op::Put { key: key.into(), value: records::encode(record).into(), lease: None }
+    Op::Put {
+        key: key.into(),
+        value: records::encode(record).into(),
+        lease: None,
+    }
 }
 
 /// Removes a record.
@@ -83,7 +87,11 @@ mod tests {
     fn groups_stay_whole_and_in_order() {
         let mut changes = Changes::default();
         for number in 0..100 {
-            changes.group((0..3).map(|part| put(format!("/k/{number:03}/{part}"), &part)).collect());
+            changes.group(
+                (0..3)
+                    .map(|part| put(format!("/k/{number:03}/{part}"), &part))
+                    .collect(),
+            );
         }
         let txns = changes.into_txns();
         assert!(txns.len() > 3);
@@ -114,6 +122,8 @@ mod tests {
         }
         let txns = changes.into_txns();
         assert!(txns.len() > 1);
-        txns.iter().for_each(|txn| txn.check().unwrap());
+        for txn in &txns {
+            txn.check().unwrap();
+        }
     }
 }

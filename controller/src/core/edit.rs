@@ -94,13 +94,19 @@ impl Edit<'_> {
         let mut group = vec![put(records::release_key(&release.id()), &release)];
         group.extend(events);
         self.changes.group(group);
-        self.world.input.releases.insert(release.id(), Arc::new(release));
+        self.world
+            .input
+            .releases
+            .insert(release.id(), Arc::new(release));
         self.plan = true;
     }
 
     /// Adds or replaces a token.
     pub(crate) fn put_token(&mut self, token: Token, events: Vec<Op>) {
-        let mut group = vec![put(records::token_key(token.record.hash.as_bytes()), &token)];
+        let mut group = vec![put(
+            records::token_key(token.record.hash.as_bytes()),
+            &token,
+        )];
         group.extend(events);
         self.changes.group(group);
         self.world.tokens.insert(token.id(), token);
@@ -120,7 +126,10 @@ impl Edit<'_> {
         if meta.next_event - meta.oldest_event > EVENTS_KEPT + EVENTS_CUT {
             let cut = meta.oldest_event..meta.oldest_event + EVENTS_CUT;
             meta.oldest_event = cut.end;
-            self.changes.group(cut.map(|number| delete(records::event_key(number))).collect());
+            self.changes.group(
+                cut.map(|number| delete(records::event_key(number)))
+                    .collect(),
+            );
         }
     }
 }

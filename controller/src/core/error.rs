@@ -40,7 +40,9 @@ pub enum CoreError {
 impl CoreError {
     /// There is no such rollout, host, release or token.
     pub(crate) fn missing(kind: &str, name: impl std::fmt::Display) -> Self {
-        Self::NotFound { what: format!("{kind} {name}") }
+        Self::NotFound {
+            what: format!("{kind} {name}"),
+        }
     }
 }
 
@@ -51,7 +53,9 @@ pub enum LoadError {
     #[error("the store cannot be read")]
     Read(#[from] ReadError),
     /// A record is not what this version writes, though the store vouches for its bytes.
-    #[error("record {key} cannot be read ({problem}); it was written by another version: start that version, or restore a backup with `comber-controller restore`")]
+    #[error(
+        "record {key} cannot be read ({problem}); it was written by another version: start that version, or restore a backup with `comber-controller restore`"
+    )]
     Record {
         /// Its key.
         key: String,

@@ -20,7 +20,8 @@ impl Core {
         actor: &str,
     ) -> Result<Vec<HostId>, CoreError> {
         let actor = actor.to_owned();
-        self.edit(move |edit| label(edit, &hosts, &set, &remove, &actor)).await
+        self.edit(move |edit| label(edit, &hosts, &set, &remove, &actor))
+            .await
     }
 
     /// Takes a host out of the fleet; its stream ends.
@@ -39,11 +40,20 @@ fn label(
 ) -> Result<Vec<HostId>, CoreError> {
     let mut edited: Vec<Host> = Vec::new();
     for id in hosts {
-        let view = edit.world.active_host(id).ok_or_else(|| CoreError::missing("host", id))?;
-        let labels = view.host.labels.edited(set.clone(), remove.iter().map(String::as_str));
+        let view = edit
+            .world
+            .active_host(id)
+            .ok_or_else(|| CoreError::missing("host", id))?;
+        let labels = view
+            .host
+            .labels
+            .edited(set.clone(), remove.iter().map(String::as_str));
         let labels = labels.map_err(|error| CoreError::Invalid(vec![error]))?;
         if labels != view.host.labels {
-            edited.push(Host { labels, ..view.host.clone() });
+            edited.push(Host {
+                labels,
+                ..view.host.clone()
+            });
         }
     }
     let changed = edited.iter().map(|host| host.id.clone()).collect();
@@ -58,16 +68,31 @@ fn label(
 }
 
 fn words(labels: &Labels) -> String {
-    let words: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    if words.is_empty() { "none".to_owned() } else { words.join(" ") }
+    let words: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    if words.is_empty() {
+        "none".to_owned()
+    } else {
+        words.join(" ")
+    }
 }
 
 fn retire(edit: &mut Edit<'_>, id: &HostId, actor: &str) -> Result<(), CoreError> {
-    let view = edit.world.input.hosts.get(id).ok_or_else(|| CoreError::missing("host", id))?;
+    let view = edit
+        .world
+        .input
+        .hosts
+        .get(id)
+        .ok_or_else(|| CoreError::missing("host", id))?;
     if view.host.retired_at.is_some() {
         return Ok(());
     }
-    let host = Host { retired_at: Some(edit.now), ..view.host.clone() };
+    let host = Host {
+        retired_at: Some(edit.now),
+        ..view.host.clone()
+    };
     let mut event = edit.event_by(EventKind::HostRetired, actor, format!("{id} was retired"));
     event.host = Some(id.clone());
     let event = edit.event(&event);

@@ -53,7 +53,10 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<World, LoadError> {
     }
     for rollout in all::<Rollout>(store, records::ROLLOUTS)? {
         let members = members(store, &rollout, now)?;
-        world.input.rollouts.insert(rollout.id, RolloutView::new(rollout, members));
+        world
+            .input
+            .rollouts
+            .insert(rollout.id, RolloutView::new(rollout, members));
     }
     Ok(world)
 }
@@ -68,17 +71,22 @@ fn members(
     }
     let RolloutId(number) = rollout.id;
     let prefix = format!("{}{number:08x}/", records::MEMBERS);
-    let members = all::<Member>(store, &prefix)?.into_iter().map(|mut member| {
-        if let Some(grant) = &mut member.grant {
-            grant.granted_at = grant.granted_at.max(now);
-        }
-        (member.host.clone(), member)
-    });
+    let members = all::<Member>(store, &prefix)?
+        .into_iter()
+        .map(|mut member| {
+            if let Some(grant) = &mut member.grant {
+                grant.granted_at = grant.granted_at.max(now);
+            }
+            (member.host.clone(), member)
+        });
     Ok(members.collect())
 }
 
 fn all<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>, LoadError> {
-    Ok(pairs(store, prefix)?.into_iter().map(|(_, record)| record).collect())
+    Ok(pairs(store, prefix)?
+        .into_iter()
+        .map(|(_, record)| record)
+        .collect())
 }
 
 /// Records whose key ends with the host's name.
@@ -89,10 +97,12 @@ fn by_host<T: DeserializeOwned>(
     let mut named = Vec::new();
     for (key, record) in pairs::<T>(store, prefix)? {
         let name = key.rsplit('/').next().unwrap_or_default();
-        let host = name.parse().map_err(|error: comber_model::Invalid| LoadError::Record {
-            key: key.clone(),
-            problem: error.to_string(),
-        })?;
+        let host = name
+            .parse()
+            .map_err(|error: comber_model::Invalid| LoadError::Record {
+                key: key.clone(),
+                problem: error.to_string(),
+            })?;
         named.push((host, record));
     }
     Ok(named)

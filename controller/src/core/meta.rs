@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The counters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
+pub(crate) struct Meta {
     /// Generation of the last committed plan.
     pub generation: Generation,
     /// Number of the next rollout.
@@ -19,6 +19,11 @@ pub struct Meta {
 impl Default for Meta {
     /// Of a new database: everything counts from 1.
     fn default() -> Self {
-        Self { generation: Generation(0), next_rollout: 1, next_event: 1, oldest_event: 1 }
+        Self {
+            generation: Generation(0),
+            next_rollout: 1,
+            next_event: 1,
+            oldest_event: 1,
+        }
     }
 }

@@ -104,24 +104,33 @@ impl Core {
         let world = load::load(&store, clock.steady())?;
         let world = Arc::new(RwLock::new(world));
         let (inputs, queue) = mpsc::channel(QUEUE);
-        let (changes, changed) = watch::channel(0);
+        let (count, changed) = watch::channel(0);
         let task = task::Task {
             queue,
             world: Arc::clone(&world),
             store: store.clone(),
             clock: clock.clone(),
-            changes,
+            count,
             observer,
             shutdown: shutdown.clone(),
         };
         comber_runtime::task::spawn("core", shutdown, task.run());
-        Ok(Self { inputs, world, changed, store, clock })
+        Ok(Self {
+            inputs,
+            world,
+            changed,
+            store,
+            clock,
+        })
     }
 
     /// The state now. Nothing that is not durable is ever seen.
     pub async fn read(&self) -> ReadGuard<'_> {
         let world = self.world.read().await;
-        ReadGuard { world, now: self.clock.steady() }
+        ReadGuard {
+            world,
+            now: self.clock.steady(),
+        }
     }
 
     /// A number that grows with every visible change: await it, then read again.
@@ -169,7 +178,10 @@ impl Core {
             })
         });
         let stopped = || CoreError::Stopped("the controller is stopping".to_owned());
-        self.inputs.send(Input::Job(job)).await.map_err(|_| stopped())?;
+        self.inputs
+            .send(Input::Job(job))
+            .await
+            .map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 }

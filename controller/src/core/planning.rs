@@ -26,16 +26,25 @@ pub(crate) struct Planned {
 pub(crate) fn plan(edit: &mut Edit<'_>) -> Planned {
     let (plan, _report) = comber_planner::plan(&edit.world.input, edit.now);
     let findings = comber_planner::check(&edit.world.input, &plan, edit.now);
-    for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
+    for finding in findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Warning)
+    {
         tracing::warn!(rollout = ?finding.rollout, finding = %finding.text, "plan is doubtful");
     }
-    if let Some(fatal) = findings.iter().find(|finding| finding.severity == Severity::Fatal) {
+    if let Some(fatal) = findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Fatal)
+    {
         return refuse(edit, fatal);
     }
     let next_wake = plan.next_wake;
     if plan.is_empty() {
         edit.world.input.apply(&plan);
-        return Planned { publish: Vec::new(), next_wake };
+        return Planned {
+            publish: Vec::new(),
+            next_wake,
+        };
     }
     let publish = plan.desired.iter().map(|(host, _)| host.clone()).collect();
     record(edit, &plan);
@@ -47,25 +56,40 @@ pub(crate) fn plan(edit: &mut Edit<'_>) -> Planned {
 /// Nothing of a plan that breaks a rule is carried out. Its rollout stops, so that the next plan can be a good one.
 fn refuse(edit: &mut Edit<'_>, finding: &Finding) -> Planned {
     tracing::error!(rollout = ?finding.rollout, finding = %finding.text, "plan refused");
-    let view = finding.rollout.and_then(|id| edit.world.input.rollouts.get(&id));
+    let view = finding
+        .rollout
+        .and_then(|id| edit.world.input.rollouts.get(&id));
     if let Some(view) = view
         && view.rollout.state != RolloutState::Halted
     {
         let mut rollout = view.rollout.clone();
-        let opened = rollout.waves.iter().filter(|wave| wave.opened_at.is_some()).count();
-        let reason = HaltReason::PlanRefused { finding: finding.text.clone() };
+        let opened = rollout
+            .waves
+            .iter()
+            .filter(|wave| wave.opened_at.is_some())
+            .count();
+        let reason = HaltReason::PlanRefused {
+            finding: finding.text.clone(),
+        };
         let text = format!("{} halted: {reason}", rollout.id);
         let wave = u16::try_from(opened.saturating_sub(1)).unwrap_or(u16::MAX);
         rollout.state = RolloutState::Halted;
         rollout.since = edit.now;
-        rollout.halt = Some(Halt { at: edit.now, wave, reason });
+        rollout.halt = Some(Halt {
+            at: edit.now,
+            wave,
+            reason,
+        });
         let mut event = edit.event_by(EventKind::RolloutHalted, "", text);
         event.actor = None;
         event.rollout = Some(rollout.id);
         let event = edit.event(&event);
         edit.put_rollout(rollout, vec![event]);
     }
-    Planned { publish: Vec::new(), next_wake: Some(edit.now + std::time::Duration::from_secs(1)) }
+    Planned {
+        publish: Vec::new(),
+        next_wake: Some(edit.now + std::time::Duration::from_secs(1)),
+    }
 }
 
 /// The records of a plan: each host's together, rollouts last, so that what a rollout says is there is there.

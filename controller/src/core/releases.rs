@@ -41,7 +41,10 @@ fn publish(edit: &mut Edit<'_>, release: Release) -> Result<bool, CoreError> {
 
 fn remove(edit: &mut Edit<'_>, id: &ReleaseId, actor: &str) -> Result<Digest, CoreError> {
     let release = edit.world.input.releases.get(id);
-    let digest = release.ok_or_else(|| CoreError::missing("release", id))?.artifact.digest;
+    let digest = release
+        .ok_or_else(|| CoreError::missing("release", id))?
+        .artifact
+        .digest;
     let needed = needed_by(edit.world, id);
     if !needed.is_empty() {
         let rollouts: Vec<String> = needed.iter().map(ToString::to_string).collect();
@@ -51,7 +54,11 @@ fn remove(edit: &mut Edit<'_>, id: &ReleaseId, actor: &str) -> Result<Digest, Co
         )));
     }
     edit.world.input.releases.remove(id);
-    let event = edit.event_by(EventKind::ReleaseDeleted, actor, format!("{id} was deleted"));
+    let event = edit.event_by(
+        EventKind::ReleaseDeleted,
+        actor,
+        format!("{id} was deleted"),
+    );
     let event = edit.event(&event);
     let key = super::records::release_key(id);
     edit.changes.group(vec![super::changes::delete(key), event]);
@@ -60,14 +67,17 @@ fn remove(edit: &mut Edit<'_>, id: &ReleaseId, actor: &str) -> Result<Digest, Co
 
 /// Rollouts that still bring this release to hosts, or may have to take hosts back to it.
 fn needed_by(world: &World, id: &ReleaseId) -> Vec<RolloutId> {
-    let goes_back = |member: &Member| {
-        matches!(&member.before, Some(Some(version)) if *version == id.version)
-    };
+    let goes_back =
+        |member: &Member| matches!(&member.before, Some(Some(version)) if *version == id.version);
     let needs = |view: &comber_planner::RolloutView| {
         let rollout = &view.rollout;
         let over = match rollout.state {
             RolloutState::Aborted => true,
-            RolloutState::Completed => view.members.values().all(|m| m.outcome().is_final()),
+            // Hosts that were not reached still catch up when they return.
+            RolloutState::Completed => {
+                let outcomes = view.outcomes();
+                outcomes.unreached + outcomes.pending == 0
+            }
             RolloutState::Draft
             | RolloutState::Running
             | RolloutState::Paused

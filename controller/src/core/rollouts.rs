@@ -29,7 +29,8 @@ impl Core {
         actor: &str,
     ) -> Result<(), CoreError> {
         let actor = actor.to_owned();
-        self.edit(move |edit| steer(edit, id, command, &actor)).await
+        self.edit(move |edit| steer(edit, id, command, &actor))
+            .await
     }
 }
 
@@ -67,7 +68,11 @@ fn steer(
     }
     let effect = comber_planner::command(&edit.world.input, id, command, actor, edit.now)
         .map_err(|refused| CoreError::Refused(refused.to_string()))?;
-    let events = effect.events.iter().map(|event| edit.event(event)).collect();
+    let events = effect
+        .events
+        .iter()
+        .map(|event| edit.event(event))
+        .collect();
     tracing::info!(rollout = %id, state = %effect.rollout.state, actor, "rollout steered");
     edit.put_rollout(effect.rollout, events);
     Ok(())

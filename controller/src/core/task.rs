@@ -24,7 +24,7 @@ const BATCH: usize = 1000;
 /// A plan is made at least so often, in case something was missed.
 const TICK: Duration = Duration::from_secs(30);
 /// After a plan, at least so many times its own length passes before the next: at most a third of the time is spent
-/// planning, however large the fleet. Operators' commands need not wait for it.
+/// planning, however large the fleet.
 const PAUSE_FACTOR: u32 = 2;
 
 /// An edit with its answer: runs on the world, and gives what to call once it is durable, or has failed.
@@ -51,7 +51,7 @@ pub(crate) struct Task {
     pub(crate) world: Arc<RwLock<World>>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
-    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) count: watch::Sender<u64>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) shutdown: Shutdown,
 }
@@ -70,7 +70,11 @@ struct Schedule {
 
 impl Schedule {
     fn due(&self) -> Timestamp {
-        if self.dirty { self.earliest.min(self.latest) } else { self.latest }
+        if self.dirty {
+            self.earliest.min(self.latest)
+        } else {
+            self.latest
+        }
     }
 }
 
@@ -80,7 +84,12 @@ impl Task {
         let now = self.clock.steady();
         let fence = self.store.get(records::META.as_bytes()).ok().flatten();
         let fence = fence.map(|record| record.mod_rev);
-        let mut schedule = Schedule { dirty: true, earliest: now, latest: now, fence };
+        let mut schedule = Schedule {
+            dirty: true,
+            earliest: now,
+            latest: now,
+            fence,
+        };
         while let Some(batch) = self.next(schedule.due()).await {
             if let Err(error) = self.turn(batch, &mut schedule).await {
                 tracing::error!(%error, "the store failed, the controller stops");
@@ -96,7 +105,10 @@ impl Task {
 
     /// The inputs that wait, none when only the time has come; nothing when the process stops.
     async fn next(&mut self, due: Timestamp) -> Option<Vec<Input>> {
-        let pause = due.duration_since(self.clock.steady()).try_into().unwrap_or(Duration::ZERO);
+        let pause = due
+            .duration_since(self.clock.steady())
+            .try_into()
+            .unwrap_or(Duration::ZERO);
         let mut batch = Vec::new();
         // Each arm may be dropped: receiving takes nothing before it resolves, the others hold nothing.
         tokio::select! {
@@ -111,11 +123,7 @@ impl Task {
     }
 
     /// One turn: edits, plan, commit, publish, answers.
-    async fn turn(
-        &self,
-        batch: Vec<Input>,
-        schedule: &mut Schedule,
-    ) -> Result<(), CoreError> {
+    async fn turn(&self, batch: Vec<Input>, schedule: &mut Schedule) -> Result<(), CoreError> {
         let mut guard = self.world.write().await;
         let mut changes = Changes::default();
         let before = guard.meta.clone();
@@ -139,9 +147,11 @@ impl Task {
         }
         drop(guard);
         if visible {
-            self.changes.send_modify(|count| *count += 1);
+            self.count.send_modify(|count| *count += 1);
         }
-        answers.into_iter().for_each(|answer| answer(failed.clone()));
+        for answer in answers {
+            answer(failed.clone());
+        }
         committed
     }
 
@@ -156,7 +166,12 @@ impl Task {
         let tick = later(edit.now, TICK);
         schedule.dirty = false;
         schedule.earliest = later(edit.now, took.saturating_mul(PAUSE_FACTOR + 1));
-        schedule.latest = planned.next_wake.map_or(tick, |wake| wake.min(tick)).max(edit.now);
+        // A plan that asks to be made again at once still leaves room for edits.
+        let soonest = later(edit.now, Duration::from_millis(5));
+        schedule.latest = planned
+            .next_wake
+            .map_or(tick, |wake| wake.min(tick))
+            .max(soonest);
         planned
     }
 
@@ -192,14 +207,12 @@ impl Task {
     }
 }
 
-fn committed(
-    outcome: Result<Outcome, crate::store::CommitError>,
-) -> Result<Revision, CoreError> {
+fn committed(outcome: Result<Outcome, crate::store::CommitError>) -> Result<Revision, CoreError> {
     match outcome {
         Ok(Outcome::Committed(revision)) => Ok(revision),
-        Ok(Outcome::Conflict) => {
-            Err(CoreError::Stopped("another controller writes to the same store".to_owned()))
-        }
+        Ok(Outcome::Conflict) => Err(CoreError::Stopped(
+            "another controller writes to the same store".to_owned(),
+        )),
         Err(error) => Err(CoreError::Stopped(error.to_string())),
     }
 }

@@ -63,7 +63,8 @@ impl Core {
         peer: PeerIdentity,
         certificate: Digest,
     ) -> Result<(), CoreError> {
-        self.edit(move |edit| enrol(edit, secret, &peer, certificate)).await
+        self.edit(move |edit| enrol(edit, secret, &peer, certificate))
+            .await
     }
 
     /// Notes a host's renewed certificate.
@@ -72,7 +73,10 @@ impl Core {
         self.edit(move |edit| {
             let view = edit.world.active_host(&id);
             let view = view.ok_or_else(|| CoreError::missing("host", &id))?;
-            let host = Host { certificate, ..view.host.clone() };
+            let host = Host {
+                certificate,
+                ..view.host.clone()
+            };
             edit.put_host(host, Vec::new());
             Ok(())
         })
@@ -82,9 +86,15 @@ impl Core {
 
 fn create(edit: &mut Edit<'_>, token: Token) -> Result<(), CoreError> {
     let now = edit.now;
-    let spent = edit.world.tokens.iter().filter(|(_, token)| token.record.is_spent(now));
+    let spent = edit
+        .world
+        .tokens
+        .iter()
+        .filter(|(_, token)| token.record.is_spent(now));
     let spent: Vec<String> = spent.map(|(id, _)| id.clone()).collect();
-    spent.iter().for_each(|id| edit.remove_token(id));
+    for id in &spent {
+        edit.remove_token(id);
+    }
     if edit.world.tokens.len() >= TOKENS_MAX {
         let why = format!("there are {TOKENS_MAX} tokens; revoke some with: comber token revoke");
         return Err(CoreError::Refused(why));
@@ -106,18 +116,33 @@ fn enrol(
     certificate: Digest,
 ) -> Result<(), CoreError> {
     let id = Digest(*secret.as_bytes()).short();
-    let token = edit.world.tokens.get(&id).filter(|token| token.record.hash == secret);
+    let token = edit
+        .world
+        .tokens
+        .get(&id)
+        .filter(|token| token.record.hash == secret);
     let unknown = "the token is unknown or was revoked; make a new one with: comber token create";
-    let token = token.ok_or_else(|| CoreError::Unauthenticated(unknown.to_owned()))?.clone();
+    let token = token
+        .ok_or_else(|| CoreError::Unauthenticated(unknown.to_owned()))?
+        .clone();
     let record = token.record.redeem(peer, edit.now);
     let record = record.map_err(|refused| CoreError::Unauthenticated(refused.to_string()))?;
     let host = match peer {
         PeerIdentity::Host(name) => Some(enrolled(edit, name, &token, certificate)?),
         PeerIdentity::Operator(_) => None,
     };
-    edit.put_token(Token { record, ..token.clone() }, Vec::new());
+    edit.put_token(
+        Token {
+            record,
+            ..token.clone()
+        },
+        Vec::new(),
+    );
     if let Some(host) = host {
-        let text = format!("{} was enrolled with a token of {}", host.id, token.created_by);
+        let text = format!(
+            "{} was enrolled with a token of {}",
+            host.id, token.created_by
+        );
         let mut event = edit.event_by(EventKind::HostEnrolled, &token.created_by, text);
         event.host = Some(host.id.clone());
         let event = edit.event(&event);
@@ -133,8 +158,15 @@ fn enrolled(
     token: &Token,
     certificate: Digest,
 ) -> Result<Host, CoreError> {
-    let id: HostId = name.parse().map_err(|error| CoreError::Invalid(vec![error]))?;
-    let known = edit.world.input.hosts.get(&id).map(|view| view.host.clone());
+    let id: HostId = name
+        .parse()
+        .map_err(|error| CoreError::Invalid(vec![error]))?;
+    let known = edit
+        .world
+        .input
+        .hosts
+        .get(&id)
+        .map(|view| view.host.clone());
     let mut host = known.unwrap_or_else(|| Host {
         id,
         labels: Labels::default(),
@@ -144,8 +176,10 @@ fn enrolled(
         certificate,
     });
     let labels: BTreeMap<String, String> = token.labels.clone().into();
-    host.labels =
-        host.labels.edited(labels, []).map_err(|error| CoreError::Invalid(vec![error]))?;
+    host.labels = host
+        .labels
+        .edited(labels, [])
+        .map_err(|error| CoreError::Invalid(vec![error]))?;
     host.retired_at = None;
     host.certificate = certificate;
     Ok(host)

@@ -33,7 +33,10 @@ impl World {
 
     /// A host that is enrolled and not retired.
     pub fn active_host(&self, host: &HostId) -> Option<&HostView> {
-        self.input.hosts.get(host).filter(|view| view.host.retired_at.is_none())
+        self.input
+            .hosts
+            .get(host)
+            .filter(|view| view.host.retired_at.is_none())
     }
 
     /// Notes that a host's stream is up or down.
@@ -41,7 +44,11 @@ impl World {
         if let Some(view) = self.input.hosts.get_mut(host)
             && view.link.is_up() != up
         {
-            view.link = if up { Link::Up { since: now } } else { Link::Down { since: now } };
+            view.link = if up {
+                Link::Up { since: now }
+            } else {
+                Link::Down { since: now }
+            };
         }
     }
 }
