@@ -24,7 +24,7 @@ pub mod selector;
 pub mod wire;
 
 pub use amount::{Amount, Percent};
-pub use assignment::{Action, Artifact, Assignment, Grant, Nonce};
+pub use assignment::{Action, Artifact, Assignment, Desired, Grant, Nonce};
 pub use digest::Digest;
 pub use facts::Facts;
 pub use failure::{Failure, FailureClass};
