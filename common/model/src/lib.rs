@@ -20,9 +20,11 @@ pub mod report;
 pub mod rollout;
 #[cfg(feature = "selector")]
 pub mod selector;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use amount::{Amount, Percent};
-pub use assignment::{Action, Artifact, Assignment, Grant, Nonce};
+pub use assignment::{Action, Artifact, Assignment, Desired, Grant, Nonce};
 pub use digest::Digest;
 pub use facts::Facts;
 pub use failure::{Failure, FailureClass};

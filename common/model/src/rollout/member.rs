@@ -1,10 +1,12 @@
 //! One host in one rollout: where it stands, durably.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{ExcludedReason, Outcome};
-use crate::{Failure, Generation, Grant, HostId, Version};
+use crate::{Failure, Generation, Grant, HostId, Version, duration};
 
 /// One selected host's part in a rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,12 +28,33 @@ pub struct Member {
     /// What the host had of this product when it was first assigned; what it goes back to. Absent inside: it had none.
     /// Absent outside: never assigned.
     pub before: Option<Option<Version>>,
-    /// The last permit given to it, kept after it was used or revoked: until it is surely dead it fences an abort.
+    /// How long the attempt in hand may still take; absent while none is received.
+    #[serde(default)]
+    pub clock: Option<AttemptClock>,
+    /// The last permit given to it, kept until the host is known to have used it or to be unable to: also when it was
+    /// revoked, and when it is over but the host is away. Until then it fences an abort.
     pub grant: Option<Grant>,
     /// Why the last attempt failed, kept while another is made.
     pub last_failure: Option<Failure>,
     /// Its way back, where the rollout is rolled back.
     pub roll_back: Option<RollBack>,
+}
+
+/// The time that is left for an attempt. It stands still while the host waits for its permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "clock")]
+pub enum AttemptClock {
+    /// The host works.
+    Running {
+        /// The attempt must have ended by then.
+        deadline: Timestamp,
+    },
+    /// The host waits for its permit.
+    Stopped {
+        /// Left when it began to wait.
+        #[serde(with = "duration")]
+        left: Duration,
+    },
 }
 
 /// Where a selected host stands.

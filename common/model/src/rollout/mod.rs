@@ -5,7 +5,7 @@ mod outcome;
 mod spec;
 mod state;
 
-pub use member::{Member, MemberState, RollBack};
+pub use member::{AttemptClock, Member, MemberState, RollBack};
 pub use outcome::{ExcludedReason, Outcome, Outcomes};
 pub use spec::{
     Budget, CountsAs, FailureLimit, Gate, OnHalt, Pace, Priority, Retry, RolloutSpec, Silent,

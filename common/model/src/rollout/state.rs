@@ -25,12 +25,39 @@ pub struct Rollout {
     pub since: Timestamp,
     /// When it was first started.
     pub started_at: Option<Timestamp>,
-    /// Progress of each wave of the spec, in order; empty until it is started.
+    /// When an operator last resumed it after a halt: budgets count only what ended since.
+    #[serde(default)]
+    pub resumed_at: Option<Timestamp>,
+    /// Progress of each wave of the spec, in order; empty until the plan after its start has selected its hosts.
     pub waves: Vec<WaveProgress>,
     /// Why it halted; kept while it rolls back and afterwards.
     pub halt: Option<Halt>,
     /// Which hosts go back, while and after it rolls back.
     pub roll_back: Option<RollBackScope>,
+}
+
+impl Rollout {
+    /// A new one, which changes nothing until it is started.
+    pub fn draft(
+        id: RolloutId,
+        spec: std::sync::Arc<RolloutSpec>,
+        author: impl Into<String>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            spec,
+            author: author.into(),
+            created_at: now,
+            state: RolloutState::Draft,
+            since: now,
+            started_at: None,
+            resumed_at: None,
+            waves: Vec::new(),
+            halt: None,
+            roll_back: None,
+        }
+    }
 }
 
 /// Where a rollout stands.
