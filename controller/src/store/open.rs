@@ -57,12 +57,11 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     disk::create_dir(dir)?;
     let lock = lock(dir)?;
     let mut warnings = Vec::new();
-    let manifest = match read_manifest(dir, &mut warnings)? {
-        Some(manifest) => manifest,
-        None => {
-            warnings.clear();
-            create(dir, options, None)?
-        }
+    let manifest = if let Some(manifest) = read_manifest(dir, &mut warnings)? {
+        manifest
+    } else {
+        warnings.clear();
+        create(dir, options, None)?
     };
     created(dir)?;
     let evidence = Evidence::gather(dir, manifest, options, warnings)?;
@@ -350,10 +349,7 @@ fn remove_unnamed(ledger: &Ledger) -> Result<(), DiskError> {
         if !ours || named.contains(&path) || name == "manifest-a" || name == "manifest-b" {
             continue;
         }
-        match path.is_dir() {
-            true => tables::remove(&path)?,
-            false => disk::remove(&path)?,
-        }
+        disk::remove_any(&path)?;
     }
     Ok(())
 }

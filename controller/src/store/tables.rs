@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 
 use super::contract::{Item, Key, Page, Versioned};
 use super::disk;
-use super::error::{DiskError, Fatal};
+use super::error::Fatal;
 use super::record::{self, SetHash, State};
 
 /// Key of the state record; records have the prefix below, so no key of a user is taken for it.
@@ -223,11 +223,6 @@ impl Tables {
     pub(super) fn failed(&self, what: &str) -> Fatal {
         failed(&self.dir, what)
     }
-}
-
-/// Removes a tables directory that the manifest does not name.
-pub(super) fn remove(dir: &Path) -> Result<(), DiskError> {
-    std::fs::remove_dir_all(dir).map_err(DiskError::at("remove", dir))
 }
 
 fn stored_key(key: &[u8]) -> Vec<u8> {
