@@ -259,6 +259,8 @@ impl Evidence {
             self.renew = true;
         }
         self.manifest.clean = None;
+        // Zeros that lay there over a crash may not be zeros any more.
+        disk::remove(&spare_path(&self.dir))?;
         let ledger = Ledger {
             dir: self.dir.clone(),
             manifest: Mutex::new(self.manifest),
@@ -327,7 +329,7 @@ fn note_leased(leased: &mut HashSet<Key>, item: Item) {
 fn remove_unnamed(ledger: &Ledger) -> Result<(), DiskError> {
     let manifest = ledger.manifest.lock().clone();
     let dir = &ledger.dir;
-    let mut named: HashSet<PathBuf> = HashSet::from([spare_path(dir)]);
+    let mut named = HashSet::new();
     named.extend(
         manifest
             .segments
