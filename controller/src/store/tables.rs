@@ -7,6 +7,7 @@
 //! revision it names.
 
 use std::any::Any;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -17,7 +18,7 @@ use parking_lot::RwLock;
 
 use super::contract::{Item, Key, Page, Versioned};
 use super::disk;
-use super::error::Fatal;
+use super::error::{DiskError, Fatal};
 use super::record::{self, SetHash, State};
 
 /// Key of the state record; records have the prefix below, so no key of a user is taken for it.
@@ -243,9 +244,21 @@ fn failed(dir: &Path, what: &str) -> Fatal {
 fn guarded<T>(dir: &Path, call: impl FnOnce() -> sled::Result<T>) -> Result<T, Fatal> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) if is_about_the_disk(&error) => Err(Fatal::Disk(
+            DiskError::at("write the tables in", dir)(error),
+        )),
         Ok(Err(error)) => Err(failed(dir, &error.to_string())),
         Err(panic) => Err(failed(dir, panic_message(&*panic))),
     }
+}
+
+/// Other errors of reading and writing may come from damage, which a rebuild mends; these do not.
+fn is_about_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        error.kind(),
+        PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+    )
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -83,7 +83,7 @@ impl Cut<'_> {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if line.starts_with("ACK ") && lines.iter().all(|l: &String| !l.starts_with("ACK "))
                 {
-                    drop(first.send(()));
+                    let _ = first.send(());
                 }
                 lines.push(line);
             }
@@ -97,7 +97,7 @@ impl Cut<'_> {
         match kill {
             Kill::AfterFirstAck(wait) => {
                 // A child that dies early drops the channel; its errors are in the run.
-                drop(seen.recv_timeout(Duration::from_secs(20)));
+                let _ = seen.recv_timeout(Duration::from_secs(20));
                 thread::sleep(wait);
             }
             Kill::AfterStart(wait) => thread::sleep(wait),
@@ -206,7 +206,7 @@ impl Disk<'_> {
 pub(crate) struct Expected {
     /// Value and revision of each key; no value when it was removed.
     pub(crate) sure: BTreeMap<String, (Option<String>, u64)>,
-    unsure: BTreeMap<String, Option<String>>,
+    unsure: BTreeMap<String, Vec<Option<String>>>,
 }
 
 impl Expected {
@@ -229,7 +229,20 @@ impl Expected {
                 _ => {}
             }
         }
-        self.unsure = tried.into_values().collect();
+        self.unsure = tried
+            .into_values()
+            .map(|(key, value)| (key, vec![value]))
+            .collect();
+    }
+
+    /// Adds what was expected before this run and was not touched by it.
+    pub(crate) fn also_possible(&mut self, before: Self) {
+        for (key, sure) in before.sure {
+            self.sure.entry(key).or_insert(sure);
+        }
+        for (key, values) in before.unsure {
+            self.unsure.entry(key).or_default().extend(values);
+        }
     }
 
     /// Says what is wrong in a store that holds `found`, and takes it as what is sure from now on.
@@ -240,7 +253,8 @@ impl Expected {
             let same = is.map(|(value, _)| value) == value.as_ref()
                 && is.is_none_or(|(_, found)| found == revision);
             let unsure = self.unsure.get(key);
-            let newer = unsure.is_some_and(|tried| tried.as_ref() == is.map(|(value, _)| value));
+            let newer =
+                unsure.is_some_and(|tried| tried.iter().any(|t| t.as_ref() == is.map(|(v, _)| v)));
             if !same && !newer {
                 wrong.push(format!(
                     "{key}: acknowledged {value:?} at {revision}, found {is:?}"
@@ -251,7 +265,7 @@ impl Expected {
             let tried = self
                 .unsure
                 .get(key)
-                .is_some_and(|tried| tried.as_ref() == Some(value));
+                .is_some_and(|tried| tried.contains(&Some(value.clone())));
             if !self.sure.contains_key(key) && !tried {
                 wrong.push(format!("{key}: never written, found {value}"));
             }

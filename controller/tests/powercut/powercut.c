@@ -6,6 +6,8 @@
  *                     ready         there once the state of the start is all in it
  *                     names/<dir>   names as of the last fsync of the directory ("F id name" or "D 0 name")
  * POWERCUT_LIES     if set, syncs succeed and make nothing durable (to show that the harness has teeth)
+ * POWERCUT_AGAIN    if set, the shadow is that of an earlier process: what that wrote and did not sync can be read
+ *                     and is not on the disk, as after a sync that failed
  * POWERCUT_FAIL     "n": the n-th sync of a file fails with EIO
  * POWERCUT_FULL     "n": writes fail with ENOSPC after n bytes
  *
@@ -42,7 +44,7 @@ struct file {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const char *dir, *shadow;
 static size_t dir_len;
-static int lies;
+static int lies, again;
 static long fail_at, full_after, syncs, written, next_id = 1;
 static struct file *files;
 
@@ -144,6 +146,17 @@ static void persist_names(const char *path) {
     if (rename(fresh, final) != 0) die("rename names");
 }
 
+/* Finds the number a durable name already has; a file without one gets the next free number. */
+static void recall(const char *path, const char *name, struct file *f) {
+    char list[PATH_MAX], line[PATH_MAX + 64], known[PATH_MAX + 64];
+    names_file(path, list);
+    FILE *in = fopen(list, "re");
+    long id;
+    while (in && fgets(line, sizeof line, in))
+        if (sscanf(line, "F %ld %[^\n]", &id, known) == 2 && !strcmp(known, name)) f->id = id;
+    if (in) fclose(in);
+}
+
 static void adopt(const char *path) {
     DIR *d = opendir(path);
     if (!d) return;
@@ -157,6 +170,10 @@ static void adopt(const char *path) {
         if (S_ISDIR(st.st_mode)) adopt(entry);
         if (!S_ISREG(st.st_mode)) continue;
         struct file *f = add(st.st_ino);
+        if (again) {
+            recall(path, e->d_name, f);
+            continue;
+        }
         f->whole = 1;
         int fd = real_open(entry, O_RDONLY | O_CLOEXEC);
         if (fd < 0) die("open at start");
@@ -164,7 +181,7 @@ static void adopt(const char *path) {
         close(fd);
     }
     closedir(d);
-    persist_names(path);
+    if (!again) persist_names(path);
 }
 
 __attribute__((constructor)) static void start(void) {
@@ -178,6 +195,8 @@ __attribute__((constructor)) static void start(void) {
     shadow = getenv("POWERCUT_SHADOW");
     if (!watched || !shadow) return;
     lies = getenv("POWERCUT_LIES") != NULL;
+    again = getenv("POWERCUT_AGAIN") != NULL;
+    if (again) next_id = 1000000;
     fail_at = getenv("POWERCUT_FAIL") ? atol(getenv("POWERCUT_FAIL")) : 0;
     full_after = getenv("POWERCUT_FULL") ? atol(getenv("POWERCUT_FULL")) : 0;
     char path[PATH_MAX];
