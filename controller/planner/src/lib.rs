@@ -8,6 +8,7 @@ mod command;
 mod explain;
 mod fence;
 mod gate;
+mod hold;
 mod input;
 mod plan;
 mod preview;

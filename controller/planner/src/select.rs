@@ -4,8 +4,6 @@
 //! `r7` and the name, finished by the mix of splitmix64 so that names that differ in one digit land far apart. The
 //! same hosts are therefore not always first, and two plans never disagree.
 
-use std::collections::BTreeSet;
-
 use comber_model::release::Release;
 use comber_model::rollout::{RolloutSpec, WaveSize};
 use comber_model::selector::{Selector, Subject};
@@ -173,13 +171,4 @@ pub(crate) fn rank(id: RolloutId, host: &HostId) -> u64 {
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
-}
-
-/// Names of waves that have no host in this selection.
-pub(crate) fn empty_waves(selection: &Selection<'_>) -> BTreeSet<usize> {
-    let waves = selection.waves.iter().enumerate();
-    waves
-        .filter(|(_, hosts)| hosts.is_empty())
-        .map(|(index, _)| index)
-        .collect()
 }
