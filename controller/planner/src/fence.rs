@@ -4,7 +4,7 @@
 //! it began to activate before (nothing can be stopped then; it finishes alone), or when its permit is surely dead.
 
 use comber_model::rollout::{Member, MemberState};
-use comber_model::{HostId, RolloutId};
+use comber_model::{Grant, HostId, RolloutId};
 use jiff::Timestamp;
 
 use crate::{HostView, PlanInput};
@@ -60,6 +60,13 @@ pub(crate) fn is_active_for(member: &Member, host: &HostView) -> bool {
     };
     let attempt = status.attempt.as_ref();
     status.state.is_active() && attempt.is_some_and(|a| a.generation == member.generation)
+}
+
+/// True where the host is down on behalf of this member, or may be: it is active, or holds a permit that may be alive,
+/// or was given one and has not been heard of since.
+pub(crate) fn is_in_flight(member: &Member, host: &HostView, now: Timestamp) -> bool {
+    let may_use = |grant: &Grant| now < grant.dead_at() || !host.link.is_up();
+    member.grant.as_ref().is_some_and(may_use) || is_active_for(member, host)
 }
 
 fn has_acknowledged_cancel(member: &Member, host: &HostView) -> bool {
