@@ -1,6 +1,9 @@
 //! The Comber agent.
+pub mod cli;
 pub mod config;
 pub mod enrol;
+pub mod exit;
+pub mod facts_watch;
 pub mod identity;
 pub mod link;
 pub mod lock;
