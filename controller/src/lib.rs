@@ -1,1 +1,3 @@
 //! The Comber controller
+
+pub mod pki;
