@@ -20,6 +20,8 @@ pub mod report;
 pub mod rollout;
 #[cfg(feature = "selector")]
 pub mod selector;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use amount::{Amount, Percent};
 pub use assignment::{Action, Artifact, Assignment, Grant, Nonce};
