@@ -1,6 +1,8 @@
 //! The Comber agent.
+
 pub mod cli;
 pub mod config;
+pub mod effects;
 pub mod enrol;
 pub mod exit;
 pub mod facts_watch;
@@ -8,3 +10,5 @@ pub mod identity;
 pub mod link;
 pub mod lock;
 pub mod renew;
+
+pub use effects::{Activated, Effects, Verdict};
