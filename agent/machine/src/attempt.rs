@@ -15,9 +15,11 @@ use crate::{Effect, Moment, Recipe, State};
 impl Moving<'_> {
     /// Takes up what waits, where the machine is free and there is room for the report that it will make.
     pub(crate) fn take_up(&mut self) {
-        let broken = match &self.next.state {
-            State::Idle | State::Committed { .. } | State::RolledBack { .. } => None,
-            State::Broken { failure } => Some(failure.clone()),
+        match self.next.state {
+            State::Idle
+            | State::Committed { .. }
+            | State::RolledBack { .. }
+            | State::Broken { .. } => {}
             State::Fetching { .. }
             | State::Staged { .. }
             | State::AwaitingPermit { .. }
@@ -25,22 +27,21 @@ impl Moving<'_> {
             | State::Rebooting { .. }
             | State::Verifying { .. }
             | State::RollingBack { .. } => return,
-        };
+        }
         if self.next.reports.len() >= REPORTS_MAX {
             return;
         }
         let Some(next) = self.next.next.take() else {
             return;
         };
-        let refusal = self.refusal(&next.assignment, broken.as_ref());
+        let refusal = self.refusal(&next.assignment);
         let work = self.work(next);
         match refusal {
-            Some(detail) if broken.is_some() => self.refuse(&work, detail),
             Some(detail) => {
                 let failure = Failure::new(FailureClass::Rejected, detail);
                 self.not_activated(&work, failure);
             }
-            None if broken.is_none() && self.holds_already(&work.assignment) => self.look_at(work),
+            None if self.holds_already(&work.assignment) => self.look_at(work),
             None => self.fetch(work),
         }
     }
@@ -56,17 +57,15 @@ impl Moving<'_> {
     }
 
     /// Why the host will not try it, where somebody must say first that it shall.
-    fn refusal(&self, assignment: &Assignment, broken: Option<&Failure>) -> Option<String> {
+    fn refusal(&self, assignment: &Assignment) -> Option<String> {
         if assignment.retry_bad {
             return None;
         }
-        match broken {
-            Some(failure) if !assignment.rolls_back => {
-                return Some(format!(
-                    "the host is broken ({failure}); assign with retry_bad, or roll back"
-                ));
-            }
-            Some(_) | None => {}
+        if let Some(failure) = self.next.broken.values().next()
+            && !assignment.rolls_back
+        {
+            let detail = "assign with retry_bad, or roll back";
+            return Some(format!("the host is broken ({failure}); {detail}"));
         }
         match assignment.action {
             Action::Install { .. } => self
@@ -77,8 +76,12 @@ impl Moving<'_> {
         }
     }
 
-    /// True where the ledger says that nothing is to be done; `Verify` then looks whether the disk agrees.
+    /// True where the ledger says that nothing is to be done; `Verify` then looks whether the disk agrees. Never for a
+    /// product that is broken: what is active there was not proved.
     fn holds_already(&self, assignment: &Assignment) -> bool {
+        if self.next.broken.contains_key(&assignment.release.name) {
+            return false;
+        }
         let active = self.next.installed.get(&assignment.release.name);
         let installed = active.map(|product| &product.installed);
         match &assignment.action {

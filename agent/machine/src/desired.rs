@@ -13,7 +13,7 @@ use crate::transition::{Moving, Reason};
 use crate::{Effect, State};
 
 impl Moving<'_> {
-    pub(crate) fn desired(&mut self, epoch: Epoch, desired: Desired) -> Result<(), Reason> {
+    pub(crate) fn desired(&mut self, epoch: Epoch, desired: &Desired) -> Result<(), Reason> {
         let same_database = self.next.epoch.is_none_or(|known| known == epoch);
         if same_database && desired.generation < self.next.generation {
             return Err(Reason::LowerGeneration {
@@ -26,7 +26,7 @@ impl Moving<'_> {
         self.acknowledge(desired.acknowledged);
         self.enter_epoch(epoch);
         if is_new {
-            self.accept(&desired, same_database);
+            self.accept(desired, same_database);
         }
         let permit = self.use_permit(desired.grant);
         self.take_up();
@@ -46,7 +46,7 @@ impl Moving<'_> {
         self.next.next_report = self.next.next_report.max(number.saturating_add(1));
         match self.next.state {
             State::Committed { report } | State::RolledBack { report } if report <= number => {
-                self.enter(State::Idle);
+                self.rest();
             }
             State::Idle
             | State::Fetching { .. }
@@ -113,7 +113,7 @@ impl Moving<'_> {
     /// A cancelled attempt makes no report: the generation in the actual state is the receipt.
     fn forget_work(&mut self) {
         self.next.last = self.next.state.work().map(|work| work.status(None));
-        self.enter(State::Idle);
+        self.rest();
     }
 
     fn use_permit(&mut self, grant: Option<Grant>) -> Result<(), Reason> {

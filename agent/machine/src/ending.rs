@@ -38,6 +38,7 @@ impl Moving<'_> {
                 }
             }
         }
+        self.next.broken.remove(&release.name);
         self.clean_up(release);
         let report = self.report(work, ReportResult::Committed);
         self.enter(State::Committed { report });
@@ -51,14 +52,22 @@ impl Moving<'_> {
             self.clean_up(&work.assignment.release);
         }
         self.report(work, ReportResult::NotActivated { failure });
-        self.enter(State::Idle);
+        self.rest();
         self.take_up();
     }
 
-    /// Refuses an assignment without leaving the broken state.
-    pub(crate) fn refuse(&mut self, work: &Work, detail: String) {
-        let failure = Failure::new(FailureClass::Rejected, detail);
-        self.report(work, ReportResult::NotActivated { failure });
+    /// Where the machine stands without work: a product that was left broken stays so until it is committed, whatever
+    /// became of the attempts since.
+    pub(crate) fn rest(&mut self) {
+        let state = match self.next.broken.values().next() {
+            Some(failure) => State::Broken {
+                failure: failure.clone(),
+            },
+            None => State::Idle,
+        };
+        if self.next.state != state {
+            self.enter(state);
+        }
     }
 
     /// Ends an attempt that was undone.
@@ -77,6 +86,8 @@ impl Moving<'_> {
             failure: failure.clone(),
         };
         self.report(work, result);
+        let product = work.assignment.release.name.clone();
+        self.next.broken.insert(product, failure.clone());
         self.enter(State::Broken { failure });
         self.take_up();
     }
@@ -103,9 +114,12 @@ impl Moving<'_> {
                 let kept = found.kept.get(name);
                 kept.is_some_and(|kept| kept.contains(version)) && *version != active.version
             };
-            let previous = known.and_then(|known| match known.version == active.version {
-                true => known.previous,
-                false => Some(known.version),
+            let previous = known.and_then(|known| {
+                if known.version == active.version {
+                    known.previous
+                } else {
+                    Some(known.version)
+                }
             });
             let installed = Installed {
                 version: active.version.clone(),

@@ -76,6 +76,9 @@ pub struct Ledger {
     pub installed: BTreeMap<ReleaseName, Product>,
     /// What failed here, oldest first.
     pub locally_bad: Vec<Bad>,
+    /// Products that are neither what they were nor what they should be, until one is committed; with what failed
+    /// last. While there is one, only an assignment that says `retry_bad` or `rolls_back` is taken up.
+    pub broken: BTreeMap<ReleaseName, Failure>,
     /// Ends of attempts that the controller has not acknowledged, by number; at most [`REPORTS_MAX`].
     pub reports: Vec<Report>,
     /// The number of the next report.
@@ -152,6 +155,7 @@ impl Ledger {
             last: None,
             installed: BTreeMap::new(),
             locally_bad: Vec::new(),
+            broken: BTreeMap::new(),
             reports: Vec::new(),
             next_report: 1,
             boot_id: BootId::default(),

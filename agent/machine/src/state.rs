@@ -105,8 +105,8 @@ pub enum State {
         /// Its number.
         report: u64,
     },
-    /// Neither forward nor back worked. Stays, also once acknowledged, until an assignment comes that says
-    /// `retry_bad` or `rolls_back`: somebody decided.
+    /// No work, and a product that is neither what it was nor what it should be. Stays, also once acknowledged, until
+    /// an assignment that says `retry_bad` or `rolls_back` (somebody decided) is committed.
     Broken {
         /// What failed last.
         failure: Failure,

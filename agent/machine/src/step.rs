@@ -9,13 +9,13 @@ use crate::attempt::too_long;
 use crate::event::Found;
 use crate::state::Way;
 use crate::transition::{Moving, Reason};
-use crate::{Answer, BootId, Effect, Event, Ledger, Now, Policy, State, Transition};
+use crate::{BootId, Effect, Event, Ledger, Now, Policy, State, Transition};
 
 /// Decides what follows from one event. Total and deterministic; never changes its input.
 pub fn step(ledger: &Ledger, event: Event, policy: &Policy, now: &Now) -> Transition {
     let mut moving = Moving::new(ledger.clone(), policy, now);
     let outcome = match event {
-        Event::Desired { epoch, desired } => moving.desired(epoch, desired),
+        Event::Desired { epoch, desired } => moving.desired(epoch, &desired),
         Event::Connected => moving.connected(),
         Event::Disconnected => moving.disconnected(),
         Event::Answer(answer) => moving.answer(answer),
@@ -27,189 +27,6 @@ pub fn step(ledger: &Ledger, event: Event, policy: &Policy, now: &Now) -> Transi
 }
 
 impl Moving<'_> {
-    fn answer(&mut self, answer: Answer) -> Result<(), Reason> {
-        match (self.next.state.clone(), answer) {
-            (State::Fetching { work }, Answer::Fetched { recipe }) => self.stage(work, recipe),
-            (State::Fetching { work }, Answer::StepFailed(failure)) => {
-                self.not_activated(&work, failure);
-            }
-            (State::Staged { work, recipe, .. }, Answer::PreflightPassed) => self.ask(work, recipe),
-            (State::Staged { work, .. }, Answer::StepFailed(failure)) => {
-                self.not_activated(&work, failure);
-            }
-            (State::Activating { work, recipe, .. }, Answer::ActivationDone { needs_reboot }) => {
-                self.activated(work, recipe, needs_reboot)
-            }
-            (State::Activating { work, recipe, .. }, Answer::StepFailed(failure)) => {
-                self.fail_active(work, recipe, failure);
-            }
-            (
-                State::Activating {
-                    work,
-                    recipe,
-                    resumed: 0,
-                    ..
-                },
-                Answer::LeaveLapsed,
-            ) => self.ask(work, recipe),
-            (State::Rebooting { .. }, Answer::RebootRefused { why }) => self.reboot_refused(why),
-            (State::Verifying { work, recipe, .. }, Answer::ChecksPassed) => {
-                self.commit(&work, recipe);
-            }
-            (
-                State::Verifying {
-                    work,
-                    recipe,
-                    activated,
-                    ..
-                },
-                Answer::ChecksFailed(failure),
-            ) => match activated {
-                true => self.fail_active(work, recipe, failure),
-                false => self.not_activated(&work, failure),
-            },
-            (
-                State::Verifying {
-                    work,
-                    recipe,
-                    activated,
-                    ..
-                },
-                Answer::Drifted,
-            ) => match activated {
-                true => self.fail_active(work, recipe, drifted()),
-                false => {
-                    self.run(Effect::Inspect);
-                    self.fetch(work);
-                }
-            },
-            (
-                State::RollingBack {
-                    work,
-                    recipe,
-                    failure,
-                    ..
-                },
-                Answer::RolledBack,
-            ) => self.back(work, recipe, failure),
-            (State::RollingBack { work, failure, .. }, Answer::RollBackFailed(last)) => {
-                self.broken(&work, lost(&last.detail, &failure));
-            }
-            (
-                State::Fetching { .. },
-                Answer::PreflightPassed
-                | Answer::LeaveLapsed
-                | Answer::ActivationDone { .. }
-                | Answer::RebootRefused { .. }
-                | Answer::ChecksPassed
-                | Answer::ChecksFailed(_)
-                | Answer::Drifted
-                | Answer::RolledBack
-                | Answer::RollBackFailed(_),
-            )
-            | (
-                State::Staged { .. },
-                Answer::Fetched { .. }
-                | Answer::LeaveLapsed
-                | Answer::ActivationDone { .. }
-                | Answer::RebootRefused { .. }
-                | Answer::ChecksPassed
-                | Answer::ChecksFailed(_)
-                | Answer::Drifted
-                | Answer::RolledBack
-                | Answer::RollBackFailed(_),
-            )
-            | (
-                State::Activating { .. },
-                Answer::Fetched { .. }
-                | Answer::PreflightPassed
-                | Answer::LeaveLapsed
-                | Answer::RebootRefused { .. }
-                | Answer::ChecksPassed
-                | Answer::ChecksFailed(_)
-                | Answer::Drifted
-                | Answer::RolledBack
-                | Answer::RollBackFailed(_),
-            )
-            | (
-                State::Rebooting { .. },
-                Answer::Fetched { .. }
-                | Answer::PreflightPassed
-                | Answer::StepFailed(_)
-                | Answer::LeaveLapsed
-                | Answer::ActivationDone { .. }
-                | Answer::ChecksPassed
-                | Answer::ChecksFailed(_)
-                | Answer::Drifted
-                | Answer::RolledBack
-                | Answer::RollBackFailed(_),
-            )
-            | (
-                State::Verifying { .. },
-                Answer::Fetched { .. }
-                | Answer::PreflightPassed
-                | Answer::StepFailed(_)
-                | Answer::LeaveLapsed
-                | Answer::ActivationDone { .. }
-                | Answer::RebootRefused { .. }
-                | Answer::RolledBack
-                | Answer::RollBackFailed(_),
-            )
-            | (
-                State::RollingBack { .. },
-                Answer::Fetched { .. }
-                | Answer::PreflightPassed
-                | Answer::StepFailed(_)
-                | Answer::LeaveLapsed
-                | Answer::ActivationDone { .. }
-                | Answer::RebootRefused { .. }
-                | Answer::ChecksPassed
-                | Answer::ChecksFailed(_)
-                | Answer::Drifted,
-            )
-            | (
-                State::Idle
-                | State::AwaitingPermit { .. }
-                | State::Committed { .. }
-                | State::RolledBack { .. }
-                | State::Broken { .. },
-                Answer::Fetched { .. }
-                | Answer::PreflightPassed
-                | Answer::StepFailed(_)
-                | Answer::LeaveLapsed
-                | Answer::ActivationDone { .. }
-                | Answer::RebootRefused { .. }
-                | Answer::ChecksPassed
-                | Answer::ChecksFailed(_)
-                | Answer::Drifted
-                | Answer::RolledBack
-                | Answer::RollBackFailed(_),
-            ) => return self.unexpected(),
-        }
-        Ok(())
-    }
-
-    /// Keeps the refusal for the report and sets when to ask again; the deadline stays.
-    fn reboot_refused(&mut self, why: String) {
-        let next_try = self.now.after(self.policy.reboot_again);
-        match &mut self.next.state {
-            State::Rebooting { again, refused, .. } => {
-                *again = Some(next_try);
-                *refused = Some(why);
-            }
-            State::Idle
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::AwaitingPermit { .. }
-            | State::Activating { .. }
-            | State::Verifying { .. }
-            | State::Committed { .. }
-            | State::RollingBack { .. }
-            | State::RolledBack { .. }
-            | State::Broken { .. } => {}
-        }
-    }
-
     /// While an attempt is between two releases the disk says nothing about what shall be kept.
     fn observed(&mut self, found: &Found) -> Result<(), Reason> {
         match self.next.state {
@@ -322,25 +139,14 @@ impl Moving<'_> {
 
     /// Asks once more, in the same boot and under the same deadline.
     pub(crate) fn reboot_again(&mut self) {
-        match &mut self.next.state {
-            State::Rebooting {
-                work, from, again, ..
-            } => {
-                *again = None;
-                let release = work.assignment.release.clone();
-                let from = from.clone();
-                self.run(Effect::Reboot { release, from });
-            }
-            State::Idle
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::AwaitingPermit { .. }
-            | State::Activating { .. }
-            | State::Verifying { .. }
-            | State::Committed { .. }
-            | State::RollingBack { .. }
-            | State::RolledBack { .. }
-            | State::Broken { .. } => {}
+        if let State::Rebooting {
+            work, from, again, ..
+        } = &mut self.next.state
+        {
+            *again = None;
+            let release = work.assignment.release.clone();
+            let from = from.clone();
+            self.run(Effect::Reboot { release, from });
         }
     }
 
@@ -373,9 +179,4 @@ impl Moving<'_> {
 pub(crate) fn lost(detail: &str, first: &Failure) -> Failure {
     let detail = format!("{detail}; it went back because of {first}");
     Failure::new(FailureClass::Rollback, detail)
-}
-
-fn drifted() -> Failure {
-    let detail = "what was activated is no longer active; something else on the host changed it";
-    Failure::new(FailureClass::Install, detail)
 }
