@@ -1,1 +1,12 @@
 //! The Comber agent
+pub mod exec;
+pub mod facts;
+pub mod fetch;
+pub mod health;
+pub mod install;
+pub mod preflight;
+pub mod reboot;
+pub mod surroundings;
+#[cfg(test)]
+mod testing;
+pub mod trust;
