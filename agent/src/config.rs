@@ -39,6 +39,13 @@ pub const DEFAULT_FACTS_INTERVAL: Duration = Duration::from_mins(10);
 /// No bytes for this long while fetching: the connection counts as dead and the fetch goes on with another.
 pub const DEFAULT_FETCH_IDLE: Duration = Duration::from_secs(30);
 
+/// The first pause of a fetch that failed is drawn from nothing to this: a wave's hosts fetch at the same time.
+pub const DEFAULT_FETCH_BACKOFF_MIN: Duration = Duration::from_secs(2);
+/// No pause of a fetch is longer.
+pub const DEFAULT_FETCH_BACKOFF_MAX: Duration = Duration::from_mins(2);
+/// Outlasts a controller's upgrade and most cuts of a line; after it people should hear of it.
+pub const DEFAULT_FETCH_GIVE_UP: Duration = Duration::from_mins(30);
+
 /// Longest value of a variable in bytes: an argument of a command, not a file.
 const VARIABLE_MAX: usize = 4096;
 /// Shortest time that any of the agent's timers may be set to; shorter ones only burn power.
@@ -109,6 +116,12 @@ pub struct FetchSettings {
     pub connect_timeout: Duration,
     /// Longest silence before and between bytes.
     pub idle_timeout: Duration,
+    /// The first pause after a failure is drawn from nothing to this.
+    pub backoff_min: Duration,
+    /// No pause is longer.
+    pub backoff_max: Duration,
+    /// The fetch fails when no new byte came for this long.
+    pub give_up: Duration,
 }
 
 impl LinkSettings {
@@ -179,11 +192,7 @@ impl Settings for RebootSettings {
 
 impl Settings for LinkSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
-        let backoff_min = timer(section, "backoff_min", DEFAULT_BACKOFF_MIN);
-        let backoff_max = timer(section, "backoff_max", DEFAULT_BACKOFF_MAX);
-        if backoff_max < backoff_min {
-            section.refuse("backoff_max", "must not be shorter than backoff_min");
-        }
+        let (backoff_min, backoff_max) = backoff(section, DEFAULT_BACKOFF_MIN, DEFAULT_BACKOFF_MAX);
         Some(Self {
             backoff_min,
             backoff_max,
@@ -197,15 +206,30 @@ impl Settings for LinkSettings {
 
 impl Settings for FetchSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
+        let (min, max) = (DEFAULT_FETCH_BACKOFF_MIN, DEFAULT_FETCH_BACKOFF_MAX);
+        let (backoff_min, backoff_max) = backoff(section, min, max);
         Some(Self {
             connect_timeout: timer(section, "connect_timeout", DEFAULT_CONNECT_TIMEOUT),
             idle_timeout: timer(section, "idle_timeout", DEFAULT_FETCH_IDLE),
+            backoff_min,
+            backoff_max,
+            give_up: timer(section, "give_up", DEFAULT_FETCH_GIVE_UP),
         })
     }
 }
 
 fn timer(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
     section.within(key, default, TIMER_MIN..=TIMER_MAX)
+}
+
+/// The window of the first pause, and the longest.
+fn backoff(section: &mut Section<'_>, min: Duration, max: Duration) -> (Duration, Duration) {
+    let min = timer(section, "backoff_min", min);
+    let max = timer(section, "backoff_max", max);
+    if max < min {
+        section.refuse("backoff_max", "must not be shorter than backoff_min");
+    }
+    (min, max)
 }
 
 /// A name that is valid both as a host's and in a certificate.

@@ -75,7 +75,8 @@ impl Link {
                 return;
             }
             let lasted = self.clock.boot().saturating_sub(started);
-            let delay = self.delay(&mut backoff, &ended, lasted);
+            let max = self.settings.backoff_max;
+            let delay = delay(&mut backoff, &ended, lasted, max, random_or(u64::MAX));
             log(&ended, delay, &mut told);
             tokio::select! {
                 // Both arms are cancel-safe: a timer and a token.
@@ -95,26 +96,30 @@ impl Link {
             .send_if_modified(|view| std::mem::take(&mut view.connected));
         ended
     }
+}
 
-    /// A fleet loses its controller in one instant, so the first delay after a session that worked is drawn from the
-    /// whole of the first window; failures double the window. A session that ends sooner than the delay it was waited
-    /// for did not work: two hosts with one identity would otherwise throw each other out for ever at full speed.
-    fn delay(&self, backoff: &mut Backoff, ended: &Ended, lasted: Duration) -> Duration {
-        let random = random_or(u64::MAX);
-        match ended {
-            // Nothing helps but another identity, which is looked for at the slowest pace.
-            Ended::Expired { .. } => {
-                let max = self.settings.backoff_max;
-                max / 2 + fraction(max / 2, random)
-            }
-            Ended::Closed { .. } | Ended::Shutdown if lasted >= backoff.ceiling() => {
+/// How long to wait before connecting again.
+///
+/// A fleet loses its controller in one instant, so the first delay after a session that worked is drawn from the whole of
+/// the first window; failures double the window. A session that ends sooner than the longest delay before it did not
+/// work: two hosts with one identity would otherwise throw each other out for ever at full speed.
+fn delay(
+    backoff: &mut Backoff,
+    ended: &Ended,
+    lasted: Duration,
+    max: Duration,
+    random: u64,
+) -> Duration {
+    match ended {
+        // Nothing helps but another identity, which is looked for at the slowest pace.
+        Ended::Expired { .. } => max / 2 + fraction(max / 2, random),
+        Ended::Closed { .. } | Ended::Shutdown => {
+            if lasted >= backoff.ceiling() {
                 backoff.reset();
-                backoff.next(random)
             }
-            Ended::Closed { .. } | Ended::Shutdown | Ended::NotOpened { .. } => {
-                backoff.next(random)
-            }
+            backoff.next(random)
         }
+        Ended::NotOpened { .. } => backoff.next(random),
     }
 }
 
@@ -148,4 +153,60 @@ fn log(ended: &Ended, delay: Duration, told: &mut String) {
 
 fn humantime(delay: Duration) -> String {
     comber_model::duration::format(delay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: Duration = Duration::from_secs(7);
+    const MAX: Duration = Duration::from_mins(2);
+
+    fn closed() -> Ended {
+        Ended::Closed {
+            reason: "restart".into(),
+        }
+    }
+
+    #[test]
+    fn a_fleet_comes_back_spread_over_the_first_window_after_a_restart() {
+        let hosts = 1000_u64;
+        let mut tenths = [0_u32; 10];
+        for host in 0..hosts {
+            let mut backoff = Backoff::new(MIN, MAX);
+            let random = host.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let day = Duration::from_hours(24);
+            let delay = delay(&mut backoff, &closed(), day, MAX, random);
+            assert!(delay <= MIN);
+            let tenth = delay.as_nanos() * 10 / (MIN.as_nanos() + 1);
+            tenths[usize::try_from(tenth).unwrap()] += 1;
+        }
+        assert!(tenths.iter().all(|n| (80..120).contains(n)), "{tenths:?}");
+    }
+
+    #[test]
+    fn sessions_that_end_at_once_are_tried_ever_more_slowly() {
+        let mut backoff = Backoff::new(MIN, MAX);
+        let second = Duration::from_secs(1);
+        let mut next =
+            |ended: &Ended, lasted| delay(&mut backoff, ended, lasted, MAX, u64::MAX).as_secs();
+        assert_eq!(next(&closed(), second), 7);
+        assert_eq!(next(&closed(), second), 14);
+        let failed = Ended::NotOpened {
+            reason: "refused".into(),
+        };
+        assert_eq!(next(&failed, second), 28);
+        assert_eq!(next(&closed(), Duration::from_hours(1)), 7);
+    }
+
+    #[test]
+    fn an_expired_certificate_is_looked_at_slowly_and_never_in_step() {
+        let expired = Ended::Expired {
+            explained: "over".into(),
+        };
+        let mut backoff = Backoff::new(MIN, MAX);
+        let mut next =
+            |random| delay(&mut backoff, &expired, Duration::ZERO, MAX, random).as_secs();
+        assert_eq!((next(0), next(u64::MAX)), (60, 120));
+    }
 }

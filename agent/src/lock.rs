@@ -50,6 +50,15 @@ impl Lock {
         Self::take_with(path, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// Whether another process holds the lock now. Changes nothing on disk.
+    pub fn is_held(path: &Path) -> bool {
+        // A shared lock is refused exactly while somebody holds the exclusive one.
+        File::open(path).is_ok_and(|file| {
+            flock(&file, FlockOperation::NonBlockingLockShared)
+                == Err(rustix::io::Errno::WOULDBLOCK)
+        })
+    }
+
     /// Takes the lock, waiting for another process to be done. Blocking.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         Self::take_with(path, FlockOperation::LockExclusive)
@@ -88,7 +97,9 @@ mod tests {
         let first = Lock::try_take(&path).unwrap();
         let refused = Lock::try_take(&path).unwrap_err();
         assert!(matches!(refused, LockError::Held { .. }), "{refused}");
+        assert!(Lock::is_held(&path));
         drop(first);
+        assert!(!Lock::is_held(&path));
         Lock::try_take(&path).unwrap();
     }
 }

@@ -13,6 +13,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use comber_model::{
+    Assignment, Generation, Grant, Nonce, assignment::Desired, wire::desired_to_wire,
+};
 use comber_proto::{
     agent::v1::{
         ActualState, DesiredState, Facts, LinkRequest, LinkResponse, ReportFactsRequest,
@@ -63,6 +66,7 @@ pub(crate) struct Shared {
     tokens: Mutex<HashMap<Vec<u8>, Rule>>,
     ttl: Mutex<SignedDuration>,
     artifacts: Mutex<HashMap<String, Bytes>>,
+    plan: Mutex<Option<Plan>>,
     /// How many streams were opened.
     pub(crate) streams: AtomicUsize,
     /// How many renewals were answered.
@@ -72,6 +76,51 @@ pub(crate) struct Shared {
 struct Rule {
     uses: u32,
     name: Option<String>,
+}
+
+/// What the controller wants of its one host, and how it treats it. Answers follow from this and the last state heard.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) generation: u64,
+    pub(crate) assignment: Option<Assignment>,
+    /// Whether each request for a permit is granted.
+    pub(crate) permits: bool,
+    /// Whether reports are acknowledged.
+    pub(crate) acknowledges: bool,
+}
+
+impl Plan {
+    fn answer(&self, actual: Option<&ActualState>) -> DesiredState {
+        let nonce = actual
+            .and_then(|actual| actual.attempt.as_ref())
+            .map_or(0, |attempt| attempt.nonce);
+        let grant = (self.permits && nonce != 0).then_some(Grant {
+            nonce: Nonce(nonce),
+            granted_at: jiff::Timestamp::UNIX_EPOCH,
+            ttl: Duration::from_mins(1),
+        });
+        let reports = actual.iter().flat_map(|actual| &actual.reports);
+        let acknowledged = reports.map(|report| report.number).max().unwrap_or(0);
+        let desired = Desired {
+            generation: Generation(self.generation),
+            assignment: self.assignment.clone(),
+            grant,
+            acknowledged: if self.acknowledges { acknowledged } else { 0 },
+        };
+        desired_to_wire(EPOCH, &desired)
+    }
+}
+
+/// The database of every test's controller.
+pub(crate) const EPOCH: [u8; 16] = [9; 16];
+
+impl Shared {
+    fn answer(&self) {
+        let plan = self.plan.lock().unwrap().clone();
+        let Some(plan) = plan else { return };
+        let desired = Some(plan.answer(self.received.borrow().last()));
+        self.desired.send_replace(Some(LinkResponse { desired }));
+    }
 }
 
 pub(crate) struct TestController {
@@ -90,6 +139,7 @@ impl TestController {
             tokens: Mutex::default(),
             ttl: Mutex::new(SignedDuration::try_from(LONG).unwrap()),
             artifacts: Mutex::default(),
+            plan: Mutex::default(),
             streams: AtomicUsize::default(),
             renewals: AtomicUsize::default(),
         };
@@ -145,6 +195,11 @@ impl TestController {
     pub(crate) fn publish_artifact(&self, hex: &str, bytes: Vec<u8>) {
         let mut artifacts = self.shared.artifacts.lock().unwrap();
         artifacts.insert(hex.to_owned(), bytes.into());
+    }
+
+    pub(crate) fn plan(&self, plan: Plan) {
+        *self.shared.plan.lock().unwrap() = Some(plan);
+        self.shared.answer();
     }
 
     pub(crate) fn desire(&self, desired: DesiredState) {
@@ -337,6 +392,7 @@ impl AgentLinkService for GrpcService {
             let actual = message.ok().and_then(|message| message.actual);
             if let Some(actual) = actual {
                 shared.received.send_modify(|all| all.push(actual));
+                shared.answer();
             }
             std::future::ready(None)
         });
