@@ -91,8 +91,11 @@ pub(super) fn is_active(view: &HostView, member: &Member) -> bool {
     })
 }
 
-/// True where the host is down for this member, or may be.
+/// True where the host is down for this member, or may be. A retired host is no part of the fleet that may be down.
 pub(super) fn may_be_down(view: &HostView, member: &Member, now: Timestamp) -> bool {
+    if view.host.retired_at.is_some() {
+        return false;
+    }
     let permitted = match member.grant {
         Some(grant) if now < grant.dead_at() => true,
         Some(_) => !view.link.is_up(),

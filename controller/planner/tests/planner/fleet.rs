@@ -3,12 +3,12 @@
 //! It follows the agent's rules: refuses lower generations, activates only with an unexpired permit for its own
 //! request, and once active finishes alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comber_model::host::AttemptStatus;
 use comber_model::{
     Action, AgentState, Assignment, Desired, Digest, Failure, FailureClass, Generation, HostStatus,
-    Installed, Nonce, ReleaseId, Report, ReportResult,
+    Installed, Nonce, ReleaseId, Report, ReportResult, RolloutId,
 };
 use jiff::Timestamp;
 
@@ -25,6 +25,8 @@ pub(crate) struct Agent {
     pub(crate) status: HostStatus,
     /// The desired state last delivered.
     pub(crate) seen: Desired,
+    /// Every release that was ever committed on it.
+    pub(crate) had: BTreeSet<ReleaseId>,
     assignment: Option<Assignment>,
     asked_at: Timestamp,
     next_report: u64,
@@ -46,11 +48,21 @@ impl Agent {
                 agent_version: "1.0.0".to_owned(),
             },
             seen: Desired::default(),
+            had: BTreeSet::new(),
             assignment: None,
             asked_at: now,
             next_report: 1,
             next_nonce: 1,
         }
+    }
+
+    /// The rollout that it brings a release for, now.
+    pub(crate) fn works_for(&self) -> Option<RolloutId> {
+        let assignment = self
+            .assignment
+            .as_ref()
+            .filter(|assignment| !assignment.rolls_back);
+        assignment.map(|assignment| assignment.rollout)
     }
 
     pub(crate) fn install(&mut self, release: &ReleaseId, digest: Digest) {
@@ -67,6 +79,7 @@ impl Agent {
         self.status
             .installed
             .insert(release.name.clone(), installed);
+        self.had.insert(release.clone());
     }
 
     /// Takes in a desired state; work is changed only while nothing is active.

@@ -1,15 +1,15 @@
 //! A fleet, a controller's snapshot and a clock: plans, checks every plan, and takes it in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use comber_model::event::Event;
 use comber_model::release::{Manifest, Release};
-use comber_model::rollout::{Member, Rollout, RolloutSpec};
+use comber_model::rollout::{Member, Rollout, RolloutSpec, RolloutState};
 use comber_model::{Artifact, Digest, Facts, Host, HostId, Labels, Link, ReleaseId, RolloutId};
 use comber_planner::{
-    Command, HostView, Plan, PlanInput, PlanReport, RolloutView, check, command, plan,
+    Command, HostView, Plan, PlanInput, PlanReport, RolloutView, check, command, fence, plan,
 };
 use jiff::Timestamp;
 
@@ -24,6 +24,10 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     pub(crate) last_report: PlanReport,
     pub(crate) next_wake: Option<Timestamp>,
+    /// Looks at every plan before it is taken in.
+    pub(crate) hook: fn(&Self, &Plan),
+    /// Aborted rollouts whose fence has closed.
+    pub(crate) fenced: BTreeSet<RolloutId>,
     /// Whether hosts hear of a new desired state at once.
     pub(crate) delivers: bool,
 }
@@ -39,6 +43,8 @@ impl World {
             events: Vec::new(),
             last_report: PlanReport::default(),
             next_wake: None,
+            hook: |_, _| {},
+            fenced: BTreeSet::new(),
             delivers: true,
         }
     }
@@ -128,8 +134,15 @@ impl World {
     }
 
     fn take_in(&mut self, made: &Plan) {
+        (self.hook)(self, made);
         self.input.apply(made);
         self.events.extend(made.events.iter().cloned());
+        for (id, view) in &self.input.rollouts {
+            let closed = fence(&self.input, *id, self.now).is_closed();
+            if view.rollout.state == RolloutState::Aborted && closed {
+                self.fenced.insert(*id);
+            }
+        }
     }
 
     pub(crate) fn is_up(&self, host: &HostId) -> bool {
@@ -163,7 +176,13 @@ impl World {
 
     pub(crate) fn activate(&mut self, host: &HostId) -> bool {
         let is_up = self.is_up(host);
-        let done = self.agents.get_mut(host).unwrap().activate(is_up, self.now);
+        let agent = self.agents.get_mut(host).unwrap();
+        let done = agent.activate(is_up, self.now);
+        let forward = agent.works_for().filter(|_| done);
+        assert!(
+            !forward.is_some_and(|id| self.fenced.contains(&id)),
+            "{host} activates after the fence has closed"
+        );
         self.say(host);
         done
     }
