@@ -3,7 +3,7 @@
 //! A host is out of the fence only when it said so (it accepted a newer desired state without having activated), when
 //! it began to activate before (nothing can be stopped then; it finishes alone), or when its permit is surely dead.
 
-use comber_model::rollout::{Member, MemberState};
+use comber_model::rollout::{ExcludedReason, Member, MemberState};
 use comber_model::{Grant, HostId, RolloutId};
 use jiff::Timestamp;
 
@@ -87,6 +87,9 @@ pub(crate) fn is_unresolved(member: &Member) -> bool {
         MemberState::Activating | MemberState::Succeeded { .. } | MemberState::Failed { .. } => {
             member.grant.is_some()
         }
-        MemberState::Excluded { .. } => false,
+        // The permit of a cancelled host is dead; that of a retired one may not be.
+        MemberState::Excluded { reason } => {
+            *reason != ExcludedReason::Cancelled && member.grant.is_some()
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use comber_model::release::Release;
-use comber_model::rollout::{Member, Outcomes, Rollout};
+use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState};
 use comber_model::{Desired, Generation, Host, HostId, HostStatus, Link, ReleaseId, RolloutId};
 
 use crate::Plan;
@@ -145,9 +145,14 @@ impl PlanInput {
     }
 
     /// Takes in a rollout's record that a command changed or created; its members stay as they are.
+    ///
+    /// Hosts that changed while it was halted were not taken in, so all are matched again when it goes on.
     pub fn put_rollout(&mut self, rollout: Rollout) {
         match self.rollouts.get_mut(&rollout.id) {
             Some(view) => {
+                if view.rollout.state == RolloutState::Halted && !rollout.state.is_over() {
+                    self.changed.extend(self.hosts.keys().cloned());
+                }
                 view.rollout = rollout;
                 view.derive();
             }

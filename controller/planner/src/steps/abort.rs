@@ -39,6 +39,10 @@ fn stop(scratch: &mut Scratch<'_>, id: RolloutId, member: Member, view: &HostVie
         return;
     }
     scratch.release_host(id, &member.host);
+    // What is set aside is looked at again only when its host is heard of.
+    if matches!(member.state, MemberState::Excluded { .. }) {
+        return;
+    }
     let Some(grant) = member.grant else {
         if has_not_begun(&member.state) {
             settle::cancel(scratch, id, member);

@@ -2,6 +2,7 @@
 //!
 //! Ending an attempt always takes its assignment away from the host, unless the host is active: then it ends alone.
 
+use comber_model::event::EventKind;
 use comber_model::rollout::{ExcludedReason, Member, MemberState, RolloutState};
 use comber_model::{Failure, RolloutId};
 
@@ -41,9 +42,11 @@ pub(super) fn fail(scratch: &mut Scratch<'_>, id: RolloutId, mut member: Member,
         let pause = scratch.rollout(id).spec.retry.pause_after(member.attempts);
         let until = crate::time::after(scratch.now, pause);
         member.state = MemberState::Backoff { until };
-        scratch.set_member(id, member, |m| {
-            format!("{} failed: {failure}; it is tried again", m.host)
-        });
+        let text = format!("{} failed: {failure}; it is tried again", member.host);
+        if before == member.outcome() {
+            scratch.tell_of_member(id, &member, EventKind::OutcomeChanged, text.clone());
+        }
+        scratch.set_member(id, member, |_| text);
         return;
     }
     member.state = MemberState::Failed { failure };

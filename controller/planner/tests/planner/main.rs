@@ -1,0 +1,11 @@
+//! Tests of the planner as a whole: a small fleet of simulated agents, driven by scenarios that administrators can read
+//! and by random faults.
+
+mod checks;
+mod fleet;
+mod preview;
+mod properties;
+mod scale;
+mod scenarios;
+mod script;
+mod world;
