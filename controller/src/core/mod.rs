@@ -133,6 +133,15 @@ impl Core {
         }
     }
 
+    /// The state, where nothing changes it at this very moment; for scrapes, which cannot wait.
+    pub fn glance(&self) -> Option<ReadGuard<'_>> {
+        let world = self.world.try_read().ok()?;
+        Some(ReadGuard {
+            world,
+            now: self.clock.steady(),
+        })
+    }
+
     /// A number that grows with every visible change: await it, then read again.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
