@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{Binaries, Comber, Process, Product, wait};
@@ -31,6 +33,8 @@ pub struct AgentOptions {
     pub head: String,
     /// More tables of its configuration.
     pub tail: String,
+    /// Port that it connects to, where that is not the controller's own.
+    pub port: Option<u16>,
 }
 
 /// A controller, an operator and any number of agents.
@@ -87,6 +91,11 @@ impl Lab {
     /// The controller's address.
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.port)
+    }
+
+    /// The controller's port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where its metrics are read: `host:port`.
@@ -244,6 +253,34 @@ impl Lab {
     /// The directory of one host: its configuration, state, log, and `root`, under which it installs.
     pub fn host(&self, name: &str) -> PathBuf {
         self.directory.join("hosts").join(name)
+    }
+
+    /// Sends a signal to an agent; it must run.
+    pub fn signal_agent(&self, name: &str, signal: Signal) -> Result<()> {
+        let process = self.agents.get(name).and_then(Process::id);
+        let pid = process
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        let pid = pid.with_context(|| format!("{name} is not up"))?;
+        kill_process(pid, signal).with_context(|| format!("cannot signal {name}"))
+    }
+
+    /// What an agent says of itself, as JSON.
+    pub fn agent_status(&self, name: &str) -> Result<Value> {
+        let output = self
+            .agent_command(name, &["status", "--output", "json"])
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
+    }
+
+    /// The controller's metrics, as text.
+    pub fn scrape(&self) -> Result<String> {
+        let mut stream = std::net::TcpStream::connect(self.metrics())?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// The version of the test product that a host runs: what its link `current` leads to.

@@ -9,6 +9,7 @@ mod comber;
 mod lab;
 mod process;
 mod product;
+mod proxy;
 pub mod wait;
 
 pub use binaries::Binaries;
@@ -16,3 +17,4 @@ pub use comber::{Comber, Ran};
 pub use lab::{AgentOptions, Lab, LabOptions};
 pub use process::Process;
 pub use product::Product;
+pub use proxy::Cable;
