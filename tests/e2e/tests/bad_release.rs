@@ -6,6 +6,7 @@ use comber_test_support::{Lab, Product, wait};
 const WAVES: &str =
     "selector = \"true\"\n[[wave]]\nhosts = 1\n[[wave]]\nhosts = 2\n[[wave]]\nhosts = \"rest\"\n";
 
+#[expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
 fn lab_with_version_1(hosts: usize) -> Lab {
     let mut lab = Lab::new().unwrap();
     lab.start_agents("h", hosts, &[]).unwrap();

@@ -95,7 +95,7 @@ fn the_controller_is_killed_at_random_instants_and_loses_nothing() {
 /// The states in which an agent is killed, and what keeps it there long enough.
 #[test]
 fn an_agent_killed_in_any_state_ends_on_one_side_and_says_which() {
-    let states = [
+    let stations = [
         "fetching",
         "staged",
         "awaiting_permit",
@@ -110,7 +110,7 @@ fn an_agent_killed_in_any_state_ends_on_one_side_and_says_which() {
     let first = lab.roll_out(&all_at_once("0")).unwrap();
     lab.wait_for(&first, LONG, is("completed")).unwrap();
     let mut seen = BTreeSet::new();
-    for (number, state) in states.iter().enumerate() {
+    for (number, state) in stations.iter().enumerate() {
         for good in [true, false] {
             let before = lab.running("h1").unwrap();
             let version = format!("{}.{}", number + 1, u8::from(good));

@@ -6,6 +6,7 @@
 
 mod binaries;
 mod comber;
+mod disk;
 mod lab;
 mod process;
 mod product;
@@ -14,6 +15,7 @@ pub mod wait;
 
 pub use binaries::Binaries;
 pub use comber::{Comber, Ran};
+pub use disk::SmallDisk;
 pub use lab::{AgentOptions, Lab, LabOptions};
 pub use process::Process;
 pub use product::Product;
