@@ -1,1 +1,5 @@
 //! The Comber agent
+
+pub mod effects;
+
+pub use effects::{Activated, Effects, Verdict};

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use comber_model::release::Release;
-use comber_model::rollout::{Member, Outcomes, Rollout};
-use comber_model::selector::Selector;
+use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState};
 use comber_model::{Desired, Generation, Host, HostId, HostStatus, Link, ReleaseId, RolloutId};
 
 use crate::Plan;
+use crate::select::Selectors;
 use crate::tally::Tally;
 
 /// The controller's in-memory snapshot. Kept up to date in place, never cloned per plan.
@@ -66,10 +66,8 @@ pub struct RolloutView {
     pub(crate) tally: Tally,
     /// Members that a plan must look at even when nothing is heard of them.
     pub(crate) attention: BTreeSet<HostId>,
-    /// The selectors of the rollout, parsed on first use.
-    pub(crate) selector: OnceLock<Option<Selector>>,
-    /// The same for the release's platforms; the inner absence means every platform.
-    pub(crate) platforms: OnceLock<Option<Selector>>,
+    /// Its selectors, parsed on first use; neither the rollout file nor the release ever changes.
+    pub(crate) selectors: OnceLock<Selectors>,
 }
 
 impl RolloutView {
@@ -80,8 +78,7 @@ impl RolloutView {
             members,
             tally: Tally::default(),
             attention: BTreeSet::new(),
-            selector: OnceLock::new(),
-            platforms: OnceLock::new(),
+            selectors: OnceLock::new(),
         };
         view.derive();
         view
@@ -148,9 +145,14 @@ impl PlanInput {
     }
 
     /// Takes in a rollout's record that a command changed or created; its members stay as they are.
+    ///
+    /// Hosts that changed while it was halted were not taken in, so all are matched again when it goes on.
     pub fn put_rollout(&mut self, rollout: Rollout) {
         match self.rollouts.get_mut(&rollout.id) {
             Some(view) => {
+                if view.rollout.state == RolloutState::Halted && !rollout.state.is_over() {
+                    self.changed.extend(self.hosts.keys().cloned());
+                }
                 view.rollout = rollout;
                 view.derive();
             }
