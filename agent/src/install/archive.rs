@@ -1,0 +1,442 @@
+//! The `archive` installer: releases side by side, one symbolic link that says which of them is active.
+//!
+//! ```text
+//!   <root>/<path>/releases/2.4.0-1f2e3d4c5b6a/    kept, to go back to
+//!   <root>/<path>/releases/2.4.1-a1b2c3d4e5f6/    active
+//!   <root>/<path>/current -> releases/2.4.1-a1b2c3d4e5f6
+//! ```
+//!
+//! Writes below the product's directory and runs the release's commands. The switch is a new link renamed over the old
+//! one, then synced: at every instant `current` leads to one whole release. Invariant: what `current` leads to is never
+//! written to and never removed; where its record was lost, it is exchanged whole for proven bytes.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use comber_model::Version;
+use comber_model::release::{ArchiveInstaller, Installer as Recipe};
+use comber_runtime::fsx::{self, FileError};
+use rustix::fs::{CWD, RenameFlags};
+
+use super::{Current, InstallError, Installer, Record, Site};
+use crate::exec::{ExecError, Run};
+use crate::surroundings::Variables;
+use crate::trust::Verified;
+
+const RELEASES: &str = "releases";
+pub(super) const CURRENT: &str = "current";
+/// The link that is about to become `current`.
+const NEXT: &str = ".current.next";
+/// Digits of the digest at the end of a release's directory.
+const SHORT_DIGEST: usize = 12;
+
+/// Installs one release.
+#[derive(Debug)]
+pub struct Archive {
+    site: Site,
+    record: Record,
+    dir: PathBuf,
+}
+
+impl Archive {
+    pub(super) fn new(site: Site, record: Record) -> Self {
+        let dir = site.product_dir(&record);
+        Self { site, record, dir }
+    }
+
+    /// Whether the bytes are in place: they have their final name only when they are whole.
+    pub fn is_staged(&self) -> Result<bool, InstallError> {
+        let Record {
+            artifact, manifest, ..
+        } = &self.record;
+        let record = self
+            .site
+            .catalog
+            .find(&manifest.name, &manifest.version, &artifact.digest)?;
+        Ok(record.is_some() && self.place(&self.record).is_dir())
+    }
+
+    fn place(&self, record: &Record) -> PathBuf {
+        self.dir.join(RELEASES).join(record.slot())
+    }
+
+    /// Blocking part of `stage`. The record comes first: a directory without one would be of unknown origin.
+    fn unpack(&self, verified: &Verified) -> Result<(), InstallError> {
+        let place = self.place(&self.record);
+        let name = &self.record.manifest.name;
+        let known = self.site.catalog.by_slot(name, &self.record.slot())?;
+        if let Some(other) = &known
+            && other.artifact.digest != self.record.artifact.digest
+        {
+            return Err(InstallError::Collision {
+                path: place,
+                found: other.artifact.digest.to_string(),
+            });
+        }
+        let is_there = place.is_dir();
+        if known.is_some() && is_there {
+            return Ok(());
+        }
+        make_public(&self.dir)?;
+        make_public(&self.dir.join(RELEASES))?;
+        self.site.catalog.put(&self.record)?;
+        if is_there {
+            return self.replace_unknown(verified, &place);
+        }
+        unpack(verified, &place)
+    }
+
+    /// The record of these bytes was lost, so they are not trusted; but they may be in use, so they stay until proven
+    /// ones take their place in one step.
+    fn replace_unknown(&self, verified: &Verified, place: &Path) -> Result<(), InstallError> {
+        let fresh = with_ending(place, ".fresh.partial");
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh).map_err(io_at("remove", &fresh))?;
+        }
+        unpack(verified, &fresh)?;
+        rustix::fs::renameat_with(CWD, &fresh, CWD, place, RenameFlags::EXCHANGE)
+            .map_err(|errno| io_at("exchange", place)(errno.into()))?;
+        fsx::fsync_dir(&self.dir.join(RELEASES)).map_err(file_at("sync", place))?;
+        fs::remove_dir_all(&fresh).map_err(io_at("remove", &fresh))
+    }
+
+    fn link(&self) -> Result<Link, InstallError> {
+        let current = self.dir.join(CURRENT);
+        let target = match fs::read_link(&current) {
+            Ok(target) => target,
+            Err(error) if is_absent(&error) => return Ok(Link::Absent),
+            // What is there is no link.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Ok(Link::Other(current));
+            }
+            Err(error) => return Err(io_at("read the link", &current)(error)),
+        };
+        let slot = target.strip_prefix(RELEASES).ok().and_then(Path::to_str);
+        match slot {
+            Some(slot) if is_slot(slot) => Ok(Link::Slot(slot.to_owned())),
+            Some(_) | None => Ok(Link::Other(target)),
+        }
+    }
+
+    /// The point of no return, both ways.
+    fn switch(&self, record: &Record) -> Result<(), InstallError> {
+        let current = self.dir.join(CURRENT);
+        if fs::symlink_metadata(&current).is_ok_and(|metadata| !metadata.is_symlink()) {
+            return Err(InstallError::NotALink { path: current });
+        }
+        let place = self.place(record);
+        if !place.is_dir() {
+            return Err(InstallError::Gone {
+                release: record.id().to_string(),
+                path: place,
+            });
+        }
+        let next = self.dir.join(NEXT);
+        fsx::remove_durable(&next).map_err(file_at("remove", &next))?;
+        symlink(Path::new(RELEASES).join(record.slot()), &next).map_err(io_at("create", &next))?;
+        fs::rename(&next, &current).map_err(io_at("replace", &current))?;
+        fsx::fsync_dir(&self.dir).map_err(file_at("sync", &self.dir))
+    }
+
+    fn unlink(&self) -> Result<(), InstallError> {
+        let current = self.dir.join(CURRENT);
+        if fs::symlink_metadata(&current).is_ok_and(|metadata| !metadata.is_symlink()) {
+            return Err(InstallError::NotALink { path: current });
+        }
+        if !self.dir.is_dir() {
+            return Ok(());
+        }
+        fsx::remove_durable(&current).map_err(file_at("remove", &current))
+    }
+
+    /// Stops a release in its own directory, whatever is current.
+    async fn stop(&self, record: &Record, before: Option<&Record>) -> Result<(), InstallError> {
+        let recipe = recipe(record);
+        let place = self.place(record);
+        if !recipe.stop.is_empty() {
+            self.command("stop", &recipe.stop, &place, record, before)
+                .await?;
+        }
+        for unit in &recipe.units {
+            self.unit("stop", unit, record).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the release that is current. Units are restarted, so that one which runs the old bytes takes the new ones.
+    async fn start(&self, record: &Record, before: Option<&Record>) -> Result<(), InstallError> {
+        let recipe = recipe(record);
+        let current = self.dir.join(CURRENT);
+        if !recipe.restart.is_empty() {
+            self.command("restart", &recipe.restart, &current, record, before)
+                .await?;
+        }
+        for unit in &recipe.units {
+            self.unit("restart", unit, record).await?;
+        }
+        if !recipe.start.is_empty() {
+            self.command("start", &recipe.start, &current, record, before)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn command(
+        &self,
+        name: &'static str,
+        command: &[String],
+        dir: &Path,
+        record: &Record,
+        before: Option<&Record>,
+    ) -> Result<(), InstallError> {
+        let variables = self.site.variables_for(record, before);
+        let ran = self.run(command, dir, &variables, timeout(record)).await;
+        ran.map_err(|source| InstallError::Command {
+            command: name,
+            release: record.id().to_string(),
+            source,
+        })
+    }
+
+    async fn unit(
+        &self,
+        action: &'static str,
+        unit: &str,
+        record: &Record,
+    ) -> Result<(), InstallError> {
+        let command = ["systemctl", action, unit].map(str::to_owned);
+        let none = Variables::new();
+        let ran = self.run(&command, &self.dir, &none, timeout(record)).await;
+        ran.map_err(|source| InstallError::Unit {
+            action,
+            unit: unit.to_owned(),
+            source,
+        })
+    }
+
+    async fn run(
+        &self,
+        command: &[String],
+        dir: &Path,
+        variables: &Variables,
+        timeout: Duration,
+    ) -> Result<(), ExecError> {
+        let run = Run {
+            command,
+            dir,
+            variables,
+            timeout,
+        };
+        let output = self.site.exec.run(&run).await?;
+        tracing::debug!(?command, output, "a command ended well");
+        Ok(())
+    }
+
+    /// Stops what is active where stopping is no condition: on the way back, or when it is half started already.
+    async fn stop_if_possible(&self, active: &Record, before: Option<&Record>) {
+        if let Err(error) = self.stop(active, before).await {
+            let error = comber_runtime::telemetry::error_chain(&error);
+            tracing::warn!(release = %active.id(), error, "stopping failed, going on");
+        }
+    }
+
+    fn sweep(&self, keep: &[Version]) -> Result<(), InstallError> {
+        let releases = self.dir.join(RELEASES);
+        comber_bundle::remove_partial(&releases)?;
+        let active = match self.link()? {
+            Link::Slot(slot) => Some(slot),
+            Link::Absent | Link::Other(_) => None,
+        };
+        let name = &self.record.manifest.name;
+        let records = self.site.catalog.of(name)?;
+        let mut kept: Vec<String> = active.into_iter().collect();
+        for record in &records {
+            if keep.contains(&record.manifest.version) {
+                kept.push(record.slot());
+            }
+        }
+        for slot in slots(&releases)? {
+            if !kept.contains(&slot) {
+                discard(&releases.join(slot))?;
+            }
+        }
+        for record in records.iter().filter(|one| !kept.contains(&one.slot())) {
+            self.site.catalog.remove(record)?;
+        }
+        if kept.is_empty() {
+            // Each stays where something else is in it.
+            let _ = fs::remove_dir(&releases);
+            let _ = fs::remove_dir(&self.dir);
+        }
+        Ok(())
+    }
+}
+
+impl Installer for Archive {
+    async fn stage(&self, verified: Verified) -> Result<(), InstallError> {
+        let this = Self::new(self.site.clone(), self.record.clone());
+        blocking(move || this.unpack(&verified)).await
+    }
+
+    async fn activate(&self, before: Option<&Record>) -> Result<(), InstallError> {
+        let hands_over = !recipe(&self.record).restart.is_empty();
+        match self.detect()? {
+            Current::Release(active) if hands_over => {
+                tracing::debug!(from = %active.id(), "changes over by itself");
+            }
+            // After a crash behind the switch: what was started may run or not, and its stop command may fail on that.
+            Current::Release(active) if *active == self.record => {
+                self.stop_if_possible(&active, before).await;
+            }
+            Current::Release(active) => self.stop(&active, before).await?,
+            Current::Nothing | Current::Foreign(_) => {}
+        }
+        self.switch(&self.record)?;
+        self.start(&self.record, before).await
+    }
+
+    async fn roll_back(&self, before: Option<&Record>) -> Result<(), InstallError> {
+        let hands_over = before.is_some_and(|before| !recipe(before).restart.is_empty());
+        match self.detect()? {
+            Current::Release(active) if !hands_over => self.stop_if_possible(&active, before).await,
+            Current::Release(_) | Current::Nothing | Current::Foreign(_) => {}
+        }
+        match before {
+            Some(before) => {
+                self.switch(before)?;
+                self.start(before, None).await
+            }
+            None => self.unlink(),
+        }
+    }
+
+    fn detect(&self) -> Result<Current, InstallError> {
+        let name = &self.record.manifest.name;
+        Ok(match self.link()? {
+            Link::Absent => Current::Nothing,
+            Link::Other(target) => Current::Foreign(target),
+            Link::Slot(slot) => match self.site.catalog.by_slot(name, &slot)? {
+                Some(record) if self.place(&record).is_dir() => Current::Release(Box::new(record)),
+                Some(_) | None => Current::Foreign(Path::new(RELEASES).join(slot)),
+            },
+        })
+    }
+
+    fn can_roll_back(&self) -> bool {
+        true
+    }
+
+    async fn cleanup(&self, keep: &[Version]) -> Result<(), InstallError> {
+        let this = Self::new(self.site.clone(), self.record.clone());
+        let keep = keep.to_vec();
+        blocking(move || this.sweep(&keep)).await
+    }
+
+    async fn remove(&self) -> Result<(), InstallError> {
+        if let Current::Release(active) = self.detect()? {
+            self.stop(&active, None).await?;
+        }
+        self.unlink()
+    }
+}
+
+/// What the link `current` says, whether or not that is there.
+#[derive(Debug, PartialEq, Eq)]
+enum Link {
+    Absent,
+    Slot(String),
+    Other(PathBuf),
+}
+
+fn recipe(record: &Record) -> &ArchiveInstaller {
+    let Recipe::Archive(recipe) = &record.manifest.installer;
+    recipe
+}
+
+fn timeout(record: &Record) -> Duration {
+    record.manifest.timeouts.activate
+}
+
+async fn blocking<F>(work: F) -> Result<(), InstallError>
+where
+    F: FnOnce() -> Result<(), InstallError> + Send + 'static,
+{
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or(Err(InstallError::Interrupted))
+}
+
+/// The directories of releases; anything else in there is somebody else's.
+fn slots(releases: &Path) -> Result<Vec<String>, InstallError> {
+    let entries = match fs::read_dir(releases) {
+        Ok(entries) => entries,
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(io_at("list", releases)(error)),
+    };
+    let mut slots = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io_at("list", releases))?.file_name();
+        slots.extend(name.into_string().ok().filter(|name| is_slot(name)));
+    }
+    Ok(slots)
+}
+
+/// `<version>-<12 digits>`.
+fn is_slot(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(version, digits)| {
+        version.parse::<Version>().is_ok()
+            && digits.len() == SHORT_DIGEST
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+/// Takes the name away first: what a crash leaves then is known as incomplete.
+fn discard(place: &Path) -> Result<(), InstallError> {
+    let partial = with_ending(place, ".partial");
+    fs::rename(place, &partial).map_err(io_at("rename", place))?;
+    fs::remove_dir_all(&partial).map_err(io_at("remove", &partial))
+}
+
+fn unpack(verified: &Verified, place: &Path) -> Result<(), InstallError> {
+    let carried = fs::File::open(verified.path()).map_err(io_at("open", verified.path()))?;
+    comber_bundle::unpack(carried, verified.artifact(), place)?;
+    Ok(())
+}
+
+fn with_ending(place: &Path, ending: &str) -> PathBuf {
+    let mut name = place.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// A directory that everyone may enter, whatever the umask of the agent.
+fn make_public(dir: &Path) -> Result<(), InstallError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fsx::create_dir_durable(dir, 0o755).map_err(file_at("create", dir))?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(io_at("open up", dir))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn io_at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
+    let path = path.to_owned();
+    move |source| InstallError::Io { step, path, source }
+}
+
+fn file_at(step: &'static str, path: &Path) -> impl FnOnce(FileError) -> InstallError {
+    let path = path.to_owned();
+    move |error| InstallError::Io {
+        step,
+        path,
+        source: io::Error::new(error.kind(), error),
+    }
+}

@@ -1,0 +1,67 @@
+//! The host as installers see it: where things go, how commands run, what was staged.
+//!
+//! Holds values only; the files and processes are the installers'.
+
+use std::path::{Path, PathBuf};
+
+use comber_model::release::Installer as Recipe;
+
+use super::{Archive, Catalog, Record};
+use crate::exec::Exec;
+use crate::surroundings::Variables;
+
+/// Cheap enough to clone for each step.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Put before every absolute path of a release.
+    pub root: PathBuf,
+    /// Runs commands.
+    pub exec: Exec,
+    /// The host's variables.
+    pub variables: Variables,
+    /// What was staged.
+    pub catalog: Catalog,
+}
+
+impl Site {
+    /// The installer that serves this release.
+    pub fn installer(&self, record: &Record) -> Archive {
+        let Recipe::Archive(_) = &record.manifest.installer;
+        Archive::new(self.clone(), record.clone())
+    }
+
+    /// The product's directory on this host.
+    pub fn product_dir(&self, record: &Record) -> PathBuf {
+        let Recipe::Archive(archive) = &record.manifest.installer;
+        self.root.join(archive.path.trim_start_matches('/'))
+    }
+
+    /// Where the active release of a product is seen, whatever installed it.
+    pub fn current_dir(&self, record: &Record) -> PathBuf {
+        self.product_dir(record).join(super::archive::CURRENT)
+    }
+
+    /// What the commands and checks of a release know beside the host's own variables.
+    pub fn variables_for(&self, record: &Record, before: Option<&Record>) -> Variables {
+        let mut variables = self.variables.clone();
+        // While it is being stopped, the release before is the one at hand.
+        let previous = before
+            .filter(|before| before.id() != record.id())
+            .map(|before| before.manifest.version.to_string());
+        let root = path_text(&self.product_dir(record));
+        for (name, value) in [
+            ("COMBER_RELEASE", record.id().to_string()),
+            ("COMBER_VERSION", record.manifest.version.to_string()),
+            ("COMBER_ROOT", root),
+            ("COMBER_PREVIOUS", previous.unwrap_or_default()),
+        ] {
+            variables.insert(name.to_owned(), value);
+        }
+        variables
+    }
+}
+
+/// Paths of releases are UTF-8; only a strange root can make one that is not, which the commands would not survive.
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
