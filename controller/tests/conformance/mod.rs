@@ -189,6 +189,9 @@ fn pages_go_through_a_prefix_in_order(store: &impl Contract) {
     assert_eq!(store.range("z", None, 100).items, vec![]);
 }
 
+/// Whether a refusal is for the reason it should be.
+type Right = fn(&LimitError) -> bool;
+
 fn limits_refuse_the_whole_transaction(store: &impl Contract) {
     let many = |count: usize| (0..count).fold(Txn::new(), |txn, n| txn.put(format!("k{n}"), "v"));
     committed(store.txn(many(MAX_OPS)));
@@ -200,7 +203,7 @@ fn limits_refuse_the_whole_transaction(store: &impl Contract) {
     };
     committed(store.txn(full(MAX_TXN_BYTES)));
     let large = full(MAX_TXN_BYTES).put("l", "");
-    let refused: [(Txn, fn(&LimitError) -> bool); 6] = [
+    let refused: [(Txn, Right); 6] = [
         (many(MAX_OPS + 1), |e| {
             matches!(e, LimitError::TooManyOps { got: 101 })
         }),
