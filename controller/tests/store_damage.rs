@@ -272,7 +272,7 @@ impl Tally {
                     .expect("the repaired store works");
                 drop(store);
                 // The time for all of them is better spent on more kinds of damage.
-                if self.cases % 3 == 0 {
+                if self.cases.is_multiple_of(3) {
                     assert_whole(dir, records.len() + 1, case);
                 }
                 self.repaired += 1;
