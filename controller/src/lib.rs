@@ -1,3 +1,5 @@
 //! The Comber controller
 
+pub mod core;
+pub mod pki;
 pub mod store;

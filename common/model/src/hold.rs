@@ -1,0 +1,195 @@
+//! Holds: the typed reason why a host or a wave does not move now. Shown to people verbatim.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentState, Amount, Percent, ReleaseId, RolloutId, duration};
+
+/// Why something does not move, and when that can change by itself at the earliest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "rule")]
+#[expect(missing_docs, reason = "the fields are the numbers that Display words")]
+pub enum Hold {
+    /// The rollout was never started.
+    Draft,
+    /// An operator paused the rollout.
+    Paused { since: Timestamp },
+    /// A gate or budget stopped the rollout.
+    Halted { since: Timestamp, why: String },
+    /// The rollout is going back; it brings nothing new to any host.
+    RollingBack,
+    /// The host's wave has not opened; the hold of that wave is another one.
+    WaveClosed { wave: u16 },
+    /// Too few hosts of the wave before have succeeded so far.
+    GateSuccess {
+        wave: u16,
+        succeeded: u32,
+        counted: u32,
+        success: Percent,
+    },
+    /// The wave before is good and must stay so for a while.
+    Soaking {
+        wave: u16,
+        soak: Soak,
+        until: Timestamp,
+    },
+    /// As many hosts are down as may be.
+    InFlight {
+        in_flight: u32,
+        max: Amount,
+        limit: u32,
+    },
+    /// The host works on another rollout.
+    HostBusy { rollout: RolloutId },
+    /// The host was sent its assignment and has not confirmed receipt.
+    AwaitingReceipt {
+        since: Timestamp,
+        deadline: Timestamp,
+    },
+    /// The host is not connected.
+    HostSilent {
+        since: Timestamp,
+        deadline: Option<Timestamp>,
+    },
+    /// The host works; it moves by itself.
+    Working {
+        state: AgentState,
+        since: Timestamp,
+        deadline: Timestamp,
+    },
+    /// The last attempt failed; the next waits.
+    Backoff { until: Timestamp, attempt: u32 },
+    /// The host lacks a release that this one requires.
+    Requires { release: ReleaseId },
+    /// A permit was given and the host has not begun to use it.
+    PermitOpen { until: Timestamp },
+}
+
+/// A soak's length, for display.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Soak(#[serde(with = "duration")] pub Duration);
+
+impl Hold {
+    /// The rule's name, as in JSON output.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Paused { .. } => "paused",
+            Self::Halted { .. } => "halted",
+            Self::RollingBack => "rolling_back",
+            Self::WaveClosed { .. } => "wave_closed",
+            Self::GateSuccess { .. } => "gate_success",
+            Self::Soaking { .. } => "soaking",
+            Self::InFlight { .. } => "in_flight",
+            Self::HostBusy { .. } => "host_busy",
+            Self::AwaitingReceipt { .. } => "awaiting_receipt",
+            Self::HostSilent { .. } => "host_silent",
+            Self::Working { .. } => "working",
+            Self::Backoff { .. } => "backoff",
+            Self::Requires { .. } => "requires",
+            Self::PermitOpen { .. } => "permit_open",
+        }
+    }
+
+    /// When this can change without anybody's doing, at the earliest or, for a deadline, at the latest.
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Soaking { until, .. }
+            | Self::Backoff { until, .. }
+            | Self::PermitOpen { until } => Some(*until),
+            Self::AwaitingReceipt { deadline, .. } | Self::Working { deadline, .. } => {
+                Some(*deadline)
+            }
+            Self::HostSilent { deadline, .. } => *deadline,
+            Self::Draft
+            | Self::Paused { .. }
+            | Self::Halted { .. }
+            | Self::RollingBack
+            | Self::WaveClosed { .. }
+            | Self::GateSuccess { .. }
+            | Self::InFlight { .. }
+            | Self::HostBusy { .. }
+            | Self::Requires { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Draft => {
+                f.write_str("the rollout is a draft; start it with: comber rollout start")
+            }
+            Self::Paused { since } => {
+                write!(
+                    f,
+                    "the rollout is paused since {since}; go on with: comber rollout resume"
+                )
+            }
+            Self::Halted { since, why } => write!(f, "the rollout halted at {since}: {why}"),
+            Self::RollingBack => f.write_str("the rollout is being rolled back"),
+            Self::WaveClosed { wave } => write!(f, "wave {} is not open", wave + 1),
+            Self::GateSuccess {
+                wave,
+                succeeded,
+                counted,
+                success,
+            } => write!(
+                f,
+                "wave {} opens when {success} of wave {wave} succeeded; now {succeeded} of {counted}",
+                wave + 1
+            ),
+            Self::Soaking { wave, soak, until } => write!(
+                f,
+                "wave {} opens when wave {wave} has stayed good for {}, at {until}",
+                wave + 1,
+                duration::format(soak.0)
+            ),
+            Self::InFlight {
+                in_flight,
+                max,
+                limit,
+            } => {
+                write!(
+                    f,
+                    "{in_flight} hosts of the wave are in flight, at most {limit} ({max}) may be"
+                )
+            }
+            Self::HostBusy { rollout } => write!(f, "the host works on rollout {rollout} first"),
+            Self::AwaitingReceipt { since, deadline } => write!(
+                f,
+                "assigned at {since}, receipt not confirmed; the wave goes on without it at {deadline}"
+            ),
+            Self::HostSilent { since, deadline } => {
+                write!(f, "the host is not connected since {since}")?;
+                deadline.map_or(Ok(()), |at| write!(f, "; that has consequences at {at}"))
+            }
+            Self::Working {
+                state,
+                since,
+                deadline,
+            } => {
+                write!(
+                    f,
+                    "the host is {state} since {since}; it must end by {deadline}"
+                )
+            }
+            Self::Backoff { until, attempt } => {
+                write!(
+                    f,
+                    "attempt {attempt} failed; the next one begins at {until}"
+                )
+            }
+            Self::Requires { release } => {
+                write!(f, "the host lacks {release}, which this release requires")
+            }
+            Self::PermitOpen { until } => {
+                write!(f, "a permit is given and not yet used; it ends at {until}")
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! A rollout: one release to the hosts of one selector, by one strategy, in waves.
+
+mod member;
+mod outcome;
+mod spec;
+mod state;
+
+pub use member::{AttemptClock, Member, MemberState, RollBack};
+pub use outcome::{ExcludedReason, Outcome, Outcomes};
+pub use spec::{
+    Budget, CountsAs, FailureLimit, Gate, OnHalt, Pace, Priority, Retry, RolloutSpec, Silent,
+    Unreached, WaveSize, WaveSpec,
+};
+pub use state::{Halt, HaltReason, RollBackScope, Rollout, RolloutState, WaveProgress};

@@ -1,0 +1,507 @@
+//! The rollout file: what an administrator writes. Its defaults are the careful ones.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{Amount, FailureClass, Invalid, Percent, ReleaseId, duration};
+
+/// Most waves of one rollout.
+pub(super) const WAVES_MAX: usize = 50;
+/// Longest rollout file in bytes.
+pub(super) const SOURCE_MAX: usize = 64 << 10;
+
+/// A rollout as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutSpec {
+    /// What is rolled out.
+    pub release: ReleaseId,
+    /// To which hosts: CEL over facts and labels; `true` for all.
+    pub selector: String,
+    /// Which rollout a host works on first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// What happens to hosts already changed when the rollout halts.
+    #[serde(default)]
+    pub on_halt: OnHalt,
+    /// How much may go wrong.
+    #[serde(default)]
+    pub budget: Budget,
+    /// How fast.
+    #[serde(default)]
+    pub pace: Pace,
+    /// Which failures are tried again.
+    #[serde(default)]
+    pub retry: Retry,
+    /// The waves in their order. Hosts that no wave takes are an error, found when the rollout is planned.
+    #[serde(rename = "wave")]
+    pub waves: Vec<WaveSpec>,
+}
+
+/// Order between rollouts that want the same host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names are the field's own, lowest first")]
+pub enum Priority {
+    Low,
+    #[default]
+    Medium,
+    High,
+    Emergency,
+}
+
+/// What happens to hosts already changed when a gate or budget halts the rollout.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnHalt {
+    /// They stay as they are; failed ones have rolled back by themselves.
+    #[default]
+    Hold,
+    /// Hosts of the waves that have not passed go back to what they had.
+    RollBackWave,
+    /// Every host of the rollout goes back to what it had.
+    RollBackAll,
+}
+
+/// How much may go wrong before the rollout halts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub struct Budget {
+    /// Failures of any class.
+    pub failures: FailureLimit,
+    /// Failures of one class; a percentage is held to the sample of `failures`.
+    pub per_class: BTreeMap<FailureClass, Amount>,
+    /// Hosts that do not confirm receipt.
+    pub unreached: Unreached,
+    /// Hosts that fall silent after receipt.
+    pub silent: Silent,
+}
+
+/// Most failures allowed; one more halts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailureLimit {
+    /// A count, or a share of the hosts that have finished.
+    pub max: Amount,
+    /// Finished hosts before a share is looked at; a count is held from the first host on.
+    #[serde(default = "FailureLimit::default_sample")]
+    pub min_sample: u32,
+}
+
+impl FailureLimit {
+    fn default_sample() -> u32 {
+        10
+    }
+}
+
+impl Default for FailureLimit {
+    /// 5 % of at least 10 finished hosts.
+    fn default() -> Self {
+        Self {
+            max: Amount::Percent(Percent::whole(5)),
+            min_sample: Self::default_sample(),
+        }
+    }
+}
+
+/// Hosts whose wave is open and that have not confirmed receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Unreached {
+    /// How long a wave waits for such a host before it goes on without it.
+    #[serde(with = "duration")]
+    pub after: Duration,
+    /// Most of them past `after`, of the hosts in open waves; one more halts.
+    pub max: Amount,
+}
+
+impl Default for Unreached {
+    /// After 1 hour; at most 10 % of the hosts in open waves.
+    fn default() -> Self {
+        Self {
+            after: Duration::from_hours(1),
+            max: Amount::Percent(Percent::whole(10)),
+        }
+    }
+}
+
+/// Hosts that confirmed receipt and are then not heard of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Silent {
+    /// How long a host with work in hand may be away.
+    #[serde(with = "duration")]
+    pub after: Duration,
+    /// What it is then.
+    pub counts_as: CountsAs,
+}
+
+impl Default for Silent {
+    /// After 15 minutes; failed.
+    fn default() -> Self {
+        Self {
+            after: Duration::from_mins(15),
+            counts_as: CountsAs::Failed,
+        }
+    }
+}
+
+/// What a silent host counts as; corrected in either case when it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountsAs {
+    /// Failed, class `silent`, in the failure budget.
+    Failed,
+    /// Still pending: the wave waits for it until its attempt's deadline.
+    Pending,
+}
+
+/// How fast hosts may move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pace {
+    /// Hosts that may be down at once, for waves that do not say their own; a percentage is of the wave.
+    pub max_in_flight: Amount,
+    /// Life of a permit, counted by the host from when it asked: 1s to 1h.
+    #[serde(with = "duration")]
+    pub permit: Duration,
+    /// Whether a host may use its permit while it cannot reach the controller.
+    pub disconnected: bool,
+    /// Longest time from receipt to the end of an attempt, waiting for its permit not counted.
+    #[serde(with = "duration")]
+    pub attempt_deadline: Duration,
+}
+
+impl Default for Pace {
+    /// A quarter of a wave at once; permits of 1 minute, used only while connected; 1 hour for an attempt.
+    fn default() -> Self {
+        Self {
+            max_in_flight: Amount::Percent(Percent::whole(25)),
+            permit: Duration::from_mins(1),
+            disconnected: false,
+            attempt_deadline: Duration::from_hours(1),
+        }
+    }
+}
+
+/// Which failures are tried again, how often, and after which pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Further tries by class, at most 10 each; a class that is absent is not tried again.
+    pub classes: BTreeMap<FailureClass, u32>,
+    /// Pause before the second try; doubled for each one after, up to an hour.
+    #[serde(with = "duration")]
+    pub backoff: Duration,
+}
+
+impl Default for Retry {
+    /// Twice more after `fetch`, since networks mend themselves; nothing else.
+    fn default() -> Self {
+        Self {
+            classes: BTreeMap::from([(FailureClass::Fetch, 2)]),
+            backoff: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Retry {
+    /// The pause before try `attempt + 1`.
+    pub fn pause_after(&self, attempt: u32) -> Duration {
+        let factor = 1u32 << attempt.saturating_sub(1).min(16);
+        self.backoff
+            .saturating_mul(factor)
+            .min(Duration::from_hours(1).max(self.backoff))
+    }
+}
+
+/// One wave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaveSpec {
+    /// What people call it; `wave N` where absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Which hosts it takes of those that earlier waves left.
+    pub hosts: WaveSize,
+    /// How long the wave must stay good, once it is done, before the next one opens.
+    #[serde(default, with = "duration")]
+    pub soak: Duration,
+    /// What must hold of all waves before, for this one to open. The first wave opens when the rollout starts.
+    #[serde(default)]
+    pub gate: Gate,
+    /// Hosts of this wave that may be down at once.
+    #[serde(default)]
+    pub max_in_flight: Option<Amount>,
+}
+
+/// What must hold for a wave to open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// Least share of the previous wave's hosts that succeeded, of those that are neither excluded nor unreached past
+    /// their deadline.
+    pub success: Percent,
+}
+
+impl Default for Gate {
+    /// 95 %.
+    fn default() -> Self {
+        Self {
+            success: Percent::whole(95),
+        }
+    }
+}
+
+/// Which hosts a wave takes, of those that earlier waves left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaveSize {
+    /// So many.
+    Count(u32),
+    /// This share of all selected hosts, rounded up.
+    Percent(Percent),
+    /// All that this selector is true for.
+    Selector(String),
+    /// All that are left. What the last wave should say.
+    Rest,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenSize {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    count: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    percent: Option<Percent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    selector: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rest: Option<bool>,
+}
+
+const SIZE_FORMS: &str = "must be a number such as 5, a percentage such as \"10%\", \"rest\", or a table with one of count, percent, selector";
+
+impl Serialize for WaveSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Count(count) => serializer.serialize_u32(*count),
+            Self::Percent(percent) => percent.serialize(serializer),
+            Self::Rest => serializer.serialize_str("rest"),
+            Self::Selector(source) => WrittenSize {
+                count: None,
+                percent: None,
+                selector: Some(source.clone()),
+                rest: None,
+            }
+            .serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for WaveSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+struct SizeVisitor;
+
+impl<'de> serde::de::Visitor<'de> for SizeVisitor {
+    type Value = WaveSize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(SIZE_FORMS)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<WaveSize, E> {
+        u32::try_from(number)
+            .map(WaveSize::Count)
+            .map_err(|_| E::custom(SIZE_FORMS))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<WaveSize, E> {
+        u32::try_from(number)
+            .map(WaveSize::Count)
+            .map_err(|_| E::custom(SIZE_FORMS))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WaveSize, E> {
+        match text {
+            "rest" => Ok(WaveSize::Rest),
+            text => text.parse().map(WaveSize::Percent).map_err(E::custom),
+        }
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<WaveSize, A::Error> {
+        let written = WrittenSize::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+        match (
+            written.count,
+            written.percent,
+            written.selector,
+            written.rest,
+        ) {
+            (Some(count), None, None, None) => Ok(WaveSize::Count(count)),
+            (None, Some(percent), None, None) => Ok(WaveSize::Percent(percent)),
+            (None, None, Some(source), None) => Ok(WaveSize::Selector(source)),
+            (None, None, None, Some(true)) => Ok(WaveSize::Rest),
+            _ => Err(serde::de::Error::custom(SIZE_FORMS)),
+        }
+    }
+}
+
+impl RolloutSpec {
+    /// Reads a rollout file and checks it whole; every problem found is told at once.
+    pub fn parse(source: &str) -> Result<Self, Vec<Invalid>> {
+        if source.len() > SOURCE_MAX {
+            let problem = format!(
+                "has {} bytes, at most {SOURCE_MAX} are allowed",
+                source.len()
+            );
+            return Err(vec![Invalid::new("", problem)]);
+        }
+        let spec: Self = toml::from_str(source)
+            .map_err(|error| vec![Invalid::new("", error.to_string().trim_end().to_owned())])?;
+        let problems = spec.problems();
+        if problems.is_empty() {
+            Ok(spec)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Everything that is wrong with it beyond its syntax.
+    pub fn problems(&self) -> Vec<Invalid> {
+        let mut found = Vec::new();
+        check_selector("selector", &self.selector, &mut found);
+        self.pace_problems(&mut found);
+        self.retry_problems(&mut found);
+        self.wave_problems(&mut found);
+        if self.budget.silent.after.is_zero() {
+            found.push(Invalid::new("budget.silent.after", "is 0s, must be longer"));
+        }
+        if self.budget.unreached.after.is_zero() {
+            found.push(Invalid::new(
+                "budget.unreached.after",
+                "is 0s, must be longer",
+            ));
+        }
+        found
+    }
+
+    /// What people call a wave.
+    pub fn wave_name(&self, index: usize) -> String {
+        let name = self.waves.get(index).and_then(|wave| wave.name.clone());
+        name.unwrap_or_else(|| format!("wave {}", index + 1))
+    }
+
+    fn pace_problems(&self, found: &mut Vec<Invalid>) {
+        let pace = &self.pace;
+        if pace.max_in_flight.is_zero() {
+            found.push(Invalid::new(
+                "pace.max_in_flight",
+                "is 0, so no host could ever move",
+            ));
+        }
+        if pace.permit < Duration::from_secs(1) || pace.permit > Duration::from_hours(1) {
+            found.push(Invalid::new("pace.permit", "must be 1s to 1h"));
+        }
+        if pace.attempt_deadline < Duration::from_secs(1) {
+            found.push(Invalid::new("pace.attempt_deadline", "must be at least 1s"));
+        }
+    }
+
+    fn retry_problems(&self, found: &mut Vec<Invalid>) {
+        for (class, times) in &self.retry.classes {
+            if *times > 10 {
+                let problem = format!("is {times}, at most 10 are allowed");
+                found.push(Invalid::new(format!("retry.classes.{class}"), problem));
+            }
+        }
+    }
+
+    fn wave_problems(&self, found: &mut Vec<Invalid>) {
+        if self.waves.is_empty() || self.waves.len() > WAVES_MAX {
+            let problem = format!(
+                "there must be 1 to {WAVES_MAX} waves, here are {}",
+                self.waves.len()
+            );
+            found.push(Invalid::new("wave", problem));
+        }
+        let last = self.waves.len().saturating_sub(1);
+        let mut all_taken = false;
+        for (index, wave) in self.waves.iter().enumerate() {
+            let mut inner = Vec::new();
+            if all_taken {
+                inner.push(Invalid::new(
+                    "hosts",
+                    "an earlier wave takes all that are left, so this one would be empty",
+                ));
+            }
+            wave.problems(&mut inner);
+            all_taken |=
+                wave.hosts == WaveSize::Rest || wave.hosts == WaveSize::Percent(Percent::ALL);
+            if index == last && !all_taken {
+                inner.push(Invalid::new(
+                    "hosts",
+                    "the last wave must take \"rest\", so that no selected host is left out",
+                ));
+            }
+            found.extend(
+                inner
+                    .into_iter()
+                    .map(|error| error.within(&format!("wave[{index}]"))),
+            );
+        }
+    }
+}
+
+impl WaveSpec {
+    fn problems(&self, found: &mut Vec<Invalid>) {
+        let name = self.name.as_deref().unwrap_or("x");
+        if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
+            found.push(Invalid::new(
+                "name",
+                "must be 1 to 64 bytes without control characters",
+            ));
+        }
+        match &self.hosts {
+            WaveSize::Count(0) => {
+                found.push(Invalid::new("hosts", "is 0, so the wave would be empty"));
+            }
+            WaveSize::Percent(percent) if *percent == Percent::whole(0) => {
+                found.push(Invalid::new("hosts", "is 0%, so the wave would be empty"));
+            }
+            WaveSize::Selector(source) => check_selector("hosts.selector", source, found),
+            WaveSize::Count(_) | WaveSize::Percent(_) | WaveSize::Rest => {}
+        }
+        if self.max_in_flight.is_some_and(Amount::is_zero) {
+            found.push(Invalid::new(
+                "max_in_flight",
+                "is 0, so no host could ever move",
+            ));
+        }
+    }
+}
+
+#[cfg(feature = "selector")]
+fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
+    if let Err(error) = crate::selector::Selector::parse(source) {
+        found.push(error.within(field));
+    }
+}
+
+/// Without selectors compiled in, only the size is bounded; the controller checks the rest.
+#[cfg(not(feature = "selector"))]
+fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
+    if source.len() > 4096 {
+        found.push(Invalid::new(field, "has more than 4096 bytes"));
+    }
+}
+
+#[cfg(test)]
+#[path = "spec_tests.rs"]
+mod tests;

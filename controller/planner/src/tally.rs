@@ -1,0 +1,118 @@
+//! Counts of members, per wave and over all: what budgets and gates are held against.
+//!
+//! A tally of a set of members is the sum of its members' entries in any order, so it can be kept up to date by adding
+//! and removing single members.
+
+use std::collections::BTreeMap;
+
+use comber_model::FailureClass;
+use comber_model::rollout::{Member, MemberState, Outcome, Outcomes};
+
+/// Counts of a rollout's members.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    waves: BTreeMap<u16, WaveTally>,
+}
+
+/// Counts of one wave's members.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct WaveTally {
+    /// By outcome.
+    pub(crate) outcomes: Outcomes,
+    /// Failed ones by class.
+    pub(crate) failed: BTreeMap<FailureClass, u32>,
+    /// Unreached ones past their deadline.
+    pub(crate) overdue: u32,
+    /// Ones that nothing more is planned for, excluded ones among them.
+    pub(crate) settled: u32,
+}
+
+impl Tally {
+    pub(crate) fn of<'a>(members: impl IntoIterator<Item = &'a Member>) -> Self {
+        let mut tally = Self::default();
+        members.into_iter().for_each(|member| tally.add(member));
+        tally
+    }
+
+    pub(crate) fn add(&mut self, member: &Member) {
+        let wave = self.waves.entry(member.wave).or_default();
+        wave.outcomes.add(member.outcome());
+        wave.overdue += u32::from(is_overdue(member));
+        wave.settled += u32::from(member.is_settled());
+        if let Outcome::Failed { class } = member.outcome() {
+            *wave.failed.entry(class).or_default() += 1;
+        }
+    }
+
+    /// The opposite of [`Tally::add`], for a member that was added.
+    pub(crate) fn remove(&mut self, member: &Member) {
+        let wave = self.waves.entry(member.wave).or_default();
+        wave.outcomes.remove(member.outcome());
+        wave.overdue -= u32::from(is_overdue(member));
+        wave.settled -= u32::from(member.is_settled());
+        if let Outcome::Failed { class } = member.outcome() {
+            *wave.failed.entry(class).or_default() -= 1;
+        }
+    }
+
+    /// One wave's counts; nothing where it has no member.
+    pub(crate) fn wave(&self, wave: usize) -> WaveTally {
+        let index = u16::try_from(wave).unwrap_or(u16::MAX);
+        self.waves.get(&index).cloned().unwrap_or_default()
+    }
+
+    /// The counts of all waves.
+    pub(crate) fn total(&self) -> WaveTally {
+        self.sum(usize::MAX)
+    }
+
+    /// The counts of the first `waves` waves.
+    pub(crate) fn sum(&self, waves: usize) -> WaveTally {
+        let mut total = WaveTally::default();
+        let first = |(index, _): &(&u16, &WaveTally)| usize::from(**index) < waves;
+        for (_, wave) in self.waves.iter().filter(first) {
+            total.add(wave);
+        }
+        total
+    }
+
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        self.total().outcomes
+    }
+}
+
+impl WaveTally {
+    /// Members that a gate is a share of: neither excluded nor given up as unreached.
+    pub(crate) fn counted(&self) -> u32 {
+        self.present() - self.overdue
+    }
+
+    /// Members that are not excluded: what limits in flight are a share of.
+    pub(crate) fn present(&self) -> u32 {
+        self.outcomes.total - self.outcomes.excluded
+    }
+
+    /// True where something is still planned for a member.
+    pub(crate) fn has_unsettled(&self) -> bool {
+        self.settled < self.outcomes.total
+    }
+
+    fn add(&mut self, other: &Self) {
+        let (sum, part) = (&mut self.outcomes, &other.outcomes);
+        sum.succeeded += part.succeeded;
+        sum.failed += part.failed;
+        sum.pending += part.pending;
+        sum.unreached += part.unreached;
+        sum.excluded += part.excluded;
+        sum.total += part.total;
+        self.overdue += other.overdue;
+        self.settled += other.settled;
+        for (class, count) in &other.failed {
+            *self.failed.entry(*class).or_default() += count;
+        }
+    }
+}
+
+fn is_overdue(member: &Member) -> bool {
+    matches!(member.state, MemberState::Unreached { overdue: true })
+}

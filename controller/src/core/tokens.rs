@@ -1,0 +1,186 @@
+//! Enrolment tokens, and what they are exchanged for.
+
+use std::collections::BTreeMap;
+
+use comber_model::event::EventKind;
+use comber_model::{Digest, Facts, Host, HostId, Labels};
+use comber_runtime::peer::PeerIdentity;
+use comber_runtime::token::SecretHash;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::edit::Edit;
+use super::{Core, CoreError};
+use crate::pki::tokens::TokenRecord;
+
+/// Tokens that can be used at once; more are a mistake or an attack.
+const TOKENS_MAX: usize = 10_000;
+
+/// A token as the controller keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// What it is worth.
+    pub record: TokenRecord,
+    /// Labels that hosts enrolled with it get.
+    pub labels: Labels,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+impl Token {
+    /// Names it in lists and revocation: the first 12 digits of its hash.
+    pub fn id(&self) -> String {
+        Digest(*self.record.hash.as_bytes()).short()
+    }
+}
+
+impl Core {
+    /// Keeps a token.
+    pub async fn create_token(&self, token: Token) -> Result<(), CoreError> {
+        self.edit(move |edit| create(edit, token)).await
+    }
+
+    /// Ends a token at once.
+    pub async fn revoke_token(&self, id: &str) -> Result<(), CoreError> {
+        let id = id.to_owned();
+        self.edit(move |edit| {
+            if !edit.world.tokens.contains_key(&id) {
+                return Err(CoreError::missing("token", &id));
+            }
+            edit.remove_token(&id);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Spends one use of a token for a peer whose certificate is made; for a host, also enrols it. Durable before the
+    /// certificate is handed out, so a token is never used more often than it may be.
+    pub async fn enrol(
+        &self,
+        secret: SecretHash,
+        peer: PeerIdentity,
+        certificate: Digest,
+    ) -> Result<(), CoreError> {
+        self.edit(move |edit| enrol(edit, secret, &peer, certificate))
+            .await
+    }
+
+    /// Notes a host's renewed certificate.
+    pub async fn renewed(&self, host: &HostId, certificate: Digest) -> Result<(), CoreError> {
+        let id = host.clone();
+        self.edit(move |edit| {
+            let view = edit.world.active_host(&id);
+            let view = view.ok_or_else(|| CoreError::missing("host", &id))?;
+            let host = Host {
+                certificate,
+                ..view.host.clone()
+            };
+            edit.put_host(host, Vec::new());
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn create(edit: &mut Edit<'_>, token: Token) -> Result<(), CoreError> {
+    let now = edit.now;
+    let spent = edit
+        .world
+        .tokens
+        .iter()
+        .filter(|(_, token)| token.record.is_spent(now));
+    let spent: Vec<String> = spent.map(|(id, _)| id.clone()).collect();
+    for id in &spent {
+        edit.remove_token(id);
+    }
+    if edit.world.tokens.len() >= TOKENS_MAX {
+        let why = format!("there are {TOKENS_MAX} tokens; revoke some with: comber token revoke");
+        return Err(CoreError::Refused(why));
+    }
+    let text = format!(
+        "a {} token for {} uses was made by {}",
+        token.record.kind, token.record.uses_left, token.created_by
+    );
+    let event = edit.event_by(EventKind::TokenCreated, &token.created_by, text);
+    let event = edit.event(&event);
+    edit.put_token(token, vec![event]);
+    Ok(())
+}
+
+fn enrol(
+    edit: &mut Edit<'_>,
+    secret: SecretHash,
+    peer: &PeerIdentity,
+    certificate: Digest,
+) -> Result<(), CoreError> {
+    let id = Digest(*secret.as_bytes()).short();
+    let token = edit
+        .world
+        .tokens
+        .get(&id)
+        .filter(|token| token.record.hash == secret);
+    let unknown = "the token is unknown or was revoked; make a new one with: comber token create";
+    let token = token
+        .ok_or_else(|| CoreError::Unauthenticated(unknown.to_owned()))?
+        .clone();
+    let record = token.record.redeem(peer, edit.now);
+    let record = record.map_err(|refused| CoreError::Unauthenticated(refused.to_string()))?;
+    let host = match peer {
+        PeerIdentity::Host(name) => Some(enrolled(edit, name, &token, certificate)?),
+        PeerIdentity::Operator(_) => None,
+    };
+    edit.put_token(
+        Token {
+            record,
+            ..token.clone()
+        },
+        Vec::new(),
+    );
+    if let Some(host) = host {
+        let text = format!(
+            "{} was enrolled with a token of {}",
+            host.id, token.created_by
+        );
+        let mut event = edit.event_by(EventKind::HostEnrolled, &token.created_by, text);
+        event.host = Some(host.id.clone());
+        let event = edit.event(&event);
+        edit.put_host(host, vec![event]);
+    }
+    Ok(())
+}
+
+/// The host's record: a new one, or what is known of it with the new certificate. A retired host is taken in again.
+fn enrolled(
+    edit: &Edit<'_>,
+    name: &str,
+    token: &Token,
+    certificate: Digest,
+) -> Result<Host, CoreError> {
+    let id: HostId = name
+        .parse()
+        .map_err(|error| CoreError::Invalid(vec![error]))?;
+    let known = edit
+        .world
+        .input
+        .hosts
+        .get(&id)
+        .map(|view| view.host.clone());
+    let mut host = known.unwrap_or_else(|| Host {
+        id,
+        labels: Labels::default(),
+        facts: Facts::default(),
+        enrolled_at: edit.now,
+        retired_at: None,
+        certificate,
+    });
+    let labels: BTreeMap<String, String> = token.labels.clone().into();
+    host.labels = host
+        .labels
+        .edited(labels, [])
+        .map_err(|error| CoreError::Invalid(vec![error]))?;
+    host.retired_at = None;
+    host.certificate = certificate;
+    Ok(host)
+}
