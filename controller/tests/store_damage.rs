@@ -20,7 +20,7 @@ fn options() -> Options {
 
 #[test]
 fn damage_after_a_crash_is_repaired_or_refused() {
-    let home = tempfile::tempdir().expect("a temporary directory");
+    let home = memory();
     let (store, dir) = filled(home.path());
     let records = all(&store);
     let crashed = home.path().join("crashed");
@@ -35,7 +35,7 @@ fn damage_after_a_crash_is_repaired_or_refused() {
 
 #[test]
 fn damage_after_an_orderly_close_is_always_repaired() {
-    let home = tempfile::tempdir().expect("a temporary directory");
+    let home = memory();
     let (store, dir) = filled(home.path());
     let records = all(&store);
     store.close().expect("closes");
@@ -47,7 +47,7 @@ fn damage_after_an_orderly_close_is_always_repaired() {
 /// Many pages, so that damage reaches every kind of thing sled keeps; its panics end in a rebuild.
 #[test]
 fn damage_to_large_tables_is_always_repaired() {
-    let home = tempfile::tempdir().expect("a temporary directory");
+    let home = memory();
     let dir = home.path().join("db");
     let store = Store::open(&dir, options()).expect("a new store");
     for n in 0..60_u32 {
@@ -89,7 +89,7 @@ fn damage_to_large_tables_is_always_repaired() {
 
 #[test]
 fn both_manifests_lost_is_refused_with_the_remedy() {
-    let home = tempfile::tempdir().expect("a temporary directory");
+    let home = memory();
     let (store, dir) = filled(home.path());
     drop(store);
     for name in ["manifest-a", "manifest-b"] {
@@ -105,7 +105,7 @@ fn both_manifests_lost_is_refused_with_the_remedy() {
 
 #[test]
 fn zeros_over_acknowledged_frames_are_noticed_by_the_mark() {
-    let home = tempfile::tempdir().expect("a temporary directory");
+    let home = memory();
     let (store, dir) = filled(home.path());
     let crashed = home.path().join("crashed");
     copy(&dir, &crashed);
@@ -132,7 +132,7 @@ fn zeros_over_acknowledged_frames_are_noticed_by_the_mark() {
 
 #[test]
 fn a_last_segment_cut_after_a_power_cut_is_refused_although_nothing_else_tells() {
-    let home = tempfile::tempdir().expect("a temporary directory");
+    let home = memory();
     let (store, dir) = filled(home.path());
     let crashed = home.path().join("crashed");
     copy(&dir, &crashed);
@@ -154,7 +154,7 @@ fn a_last_segment_cut_after_a_power_cut_is_refused_although_nothing_else_tells()
 
 #[test]
 fn records_that_sled_lost_or_kept_are_noticed() {
-    let home = tempfile::tempdir().expect("a temporary directory");
+    let home = memory();
     let (store, dir) = filled(home.path());
     let records = all(&store);
     drop(store);
@@ -195,7 +195,7 @@ fn records_that_sled_lost_or_kept_are_noticed() {
 
 #[test]
 fn tables_that_took_the_process_down_are_not_tried_again() {
-    let home = tempfile::tempdir().expect("a temporary directory");
+    let home = memory();
     let (store, dir) = filled(home.path());
     let records = all(&store);
     drop(store);
@@ -423,4 +423,10 @@ impl Random {
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 % bound.max(1) as u64).expect("below a usize")
     }
+}
+
+/// A directory in memory where there is one: nothing here is about durability, and syncs cost the most.
+fn memory() -> tempfile::TempDir {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    dir.expect("a temporary directory")
 }

@@ -99,7 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 48,
+        cases: 64,
         max_shrink_iters: 200,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
@@ -107,7 +107,7 @@ proptest! {
 
     #[test]
     fn the_store_is_a_map_that_survives(steps in prop::collection::vec(step(), 1..40)) {
-        let home = tempfile::tempdir().expect("a temporary directory");
+        let home = memory();
         let mut run = Run::new(home.path());
         for step in steps {
             run.step(step)?;
@@ -219,4 +219,10 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(&path, &target).expect("copies");
         }
     }
+}
+
+/// A directory in memory where there is one: nothing here is about durability, and syncs cost the most.
+fn memory() -> tempfile::TempDir {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    dir.expect("a temporary directory")
 }
