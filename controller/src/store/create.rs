@@ -118,7 +118,9 @@ pub(super) fn restore(
 ) -> Result<Revision, BackupError> {
     export::verify(backup).map_err(|error| match error {
         export::ReadError::Disk(error) => BackupError::Disk(error),
-        export::ReadError::Damage(damage) => BackupError::Damaged(damage),
+        export::ReadError::Damage(damage) | export::ReadError::Mismatch(damage) => {
+            BackupError::Damaged(damage)
+        }
     })?;
     disk::create_dir(dir)?;
     let _lock = lock(dir)?;

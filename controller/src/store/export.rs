@@ -104,7 +104,7 @@ impl Export {
     }
 
     /// Ends the file, makes it durable, reads it back, and only then gives it its name.
-    pub(super) fn finish(mut self, state: State) -> Result<Result<(), Damage>, DiskError> {
+    pub(super) fn finish(mut self, state: State) -> Result<(), ReadError> {
         self.flush_chunk()?;
         let digest: [u8; 32] = self.sha.clone().finalize().into();
         self.kind = END;
@@ -120,12 +120,8 @@ impl Export {
         let file = out.into_inner().map_err(io::IntoInnerError::into_error);
         file.and_then(|file| file.sync_all())
             .map_err(DiskError::at("make durable", &unfinished))?;
-        match verify(&unfinished) {
-            Err(ReadError::Damage(damage)) => return Ok(Err(damage)),
-            Err(ReadError::Disk(error)) => return Err(error),
-            Ok(_) => disk::rename(&unfinished, &path)?,
-        }
-        Ok(Ok(()))
+        verify(&unfinished)?;
+        Ok(disk::rename(&unfinished, &path)?)
     }
 
     fn begin(&mut self, kind: u8) -> Result<(), DiskError> {
@@ -163,6 +159,14 @@ impl Export {
 pub(super) enum ReadError {
     Disk(DiskError),
     Damage(Damage),
+    /// The file is as it was written, and what was written is not the set of records it states.
+    Mismatch(Damage),
+}
+
+impl From<DiskError> for ReadError {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
 }
 
 /// Reads a file from its beginning to its end, checking all checksums; nothing of it may be used before this
@@ -241,7 +245,7 @@ pub(super) fn verify(path: &Path) -> Result<Summary, ReadError> {
         }
     }
     if set != summary.state.set {
-        return Err(ReadError::Damage(Damage::new(
+        return Err(ReadError::Mismatch(Damage::new(
             path,
             "holds other records than it states",
         )));

@@ -42,7 +42,9 @@ impl From<export::ReadError> for LoadError {
     fn from(error: export::ReadError) -> Self {
         match error {
             export::ReadError::Disk(error) => Self::Disk(error),
-            export::ReadError::Damage(damage) => Self::Damage(damage),
+            export::ReadError::Damage(damage) | export::ReadError::Mismatch(damage) => {
+                Self::Damage(damage)
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::contract::Revision;
 use super::error::{BackupError, Damage, DiskError, Fatal, OpenError};
-use super::export::{Export, checkpoint_path};
+use super::export::{Export, ReadError, checkpoint_path};
 use super::journal::{Ledger, make_spare};
 use super::load::LoadError;
 use super::manifest::{CheckpointEntry, Manifest};
@@ -279,7 +279,12 @@ fn fill(
     }
     let end = tables.state();
     copy_commits(ledger, start, end.revision, &mut export)?;
-    export.finish(end)?.map_err(ExportError::Damage)?;
+    export.finish(end).map_err(|error| match error {
+        ReadError::Disk(error) => ExportError::Disk(error),
+        ReadError::Damage(damage) => ExportError::Damage(damage),
+        // The tables gave other records than were committed, so they may not answer anyone any more.
+        ReadError::Mismatch(damage) => ExportError::Fatal(tables.failed(&damage.to_string())),
+    })?;
     Ok(end.revision)
 }
 

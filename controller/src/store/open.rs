@@ -113,7 +113,9 @@ impl Evidence {
             match export::check(&path) {
                 Ok(()) => checkpoints.push((path, entry.revision)),
                 Err(export::ReadError::Disk(error)) => return Err(error.into()),
-                Err(export::ReadError::Damage(damage)) => warnings.push(damage.to_string()),
+                Err(export::ReadError::Damage(damage) | export::ReadError::Mismatch(damage)) => {
+                    warnings.push(damage.to_string());
+                }
             }
         }
         let mut leased = HashSet::new();
