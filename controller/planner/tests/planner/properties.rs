@@ -271,9 +271,12 @@ fn step(world: &mut World, host: &HostId) {
             world.ask(host);
         }
         S::AwaitingPermit => {
-            world.deliver(host);
+            // It acts on what it last heard, which may be long out of date.
             if !world.activate(host) {
-                world.ask(host);
+                world.deliver(host);
+                if !world.activate(host) {
+                    world.ask(host);
+                }
             }
         }
         S::Activating | S::Rebooting | S::Verifying | S::RollingBack => {
