@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use comber_model::rollout::{MemberState, Outcome, Outcomes, RollBack, RolloutState};
-use comber_model::{Action, FailureClass, HostId, RolloutId};
+use comber_model::rollout::{
+    AttemptClock, CountsAs, MemberState, Outcome, Outcomes, RollBack, RolloutState,
+};
+use comber_model::{Action, FailureClass, HostId, Link, RolloutId};
 use comber_planner::{Command, Plan, explain_host, outcomes, plan};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -450,12 +452,20 @@ proptest! {
         }, nothing);
     }
 
-    /// The world itself refuses an activation behind a closed fence.
+    /// The world itself refuses an activation behind a closed fence. Hosts hold permits when the abort comes, and act
+    /// on what they last heard.
     #[test]
     fn after_an_abort_is_fenced_nothing_activates(case in case()) {
         let mut case = case;
-        let half = case.ops.len() / 2;
-        case.ops.insert(half, Op::Command(false, 3));
+        case.delivers = false;
+        case.first.at_once = 3;
+        let all = 0..case.hosts;
+        let mut ops: Vec<Op> = all.clone().flat_map(|h| [Op::Deliver(h), Op::Step(h)]).collect();
+        ops.extend(all.clone().map(Op::Deliver));
+        ops.push(Op::Command(false, 3));
+        ops.extend(all.skip(1).map(Op::Step));
+        ops.append(&mut case.ops);
+        case.ops = ops;
         explore(&case, no_plan, nothing);
     }
 
@@ -485,7 +495,7 @@ proptest! {
 
     #[test]
     fn silence_is_never_lost(case in case()) {
-        let mut world = explore(&case, no_plan, nothing);
+        let mut world = explore(&case, no_plan, assert_no_deadline_is_missed);
         let hosts: Vec<HostId> = world.input.hosts.keys().cloned().collect();
         for host in &hosts {
             world.set_link(host, false);
@@ -594,6 +604,33 @@ fn random_cases_reach_every_state_and_end() {
         reached.iter().map(String::as_str).collect::<Vec<_>>(),
         expected
     );
+}
+
+/// No member stands where it was to be moved from by now.
+fn assert_no_deadline_is_missed(world: &World) {
+    let is_over = |from: jiff::Timestamp, wait| from.checked_add(wait).unwrap() <= world.now;
+    for view in world.input.rollouts.values() {
+        let spec = &view.rollout.spec;
+        for member in view.members.values() {
+            let missed = match (&member.state, world.input.hosts[&member.host].link) {
+                (MemberState::Unreached { overdue: false }, _) => {
+                    is_over(member.since, spec.budget.unreached.after)
+                }
+                (MemberState::Received | MemberState::Activating, Link::Down { since })
+                    if spec.budget.silent.counts_as == CountsAs::Failed =>
+                {
+                    is_over(since, spec.budget.silent.after)
+                }
+                (MemberState::Received | MemberState::Activating, _) => match member.clock {
+                    Some(AttemptClock::Running { deadline }) => deadline <= world.now,
+                    Some(AttemptClock::Stopped { .. }) => false,
+                    None => true,
+                },
+                _ => false,
+            };
+            assert!(!missed, "a deadline is missed: {member:#?}");
+        }
+    }
 }
 
 fn assert_gate_held(world: &World, plan: &Plan, id: RolloutId, wave: usize) {
