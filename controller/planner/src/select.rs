@@ -180,3 +180,40 @@ pub(crate) fn rank(id: RolloutId, host: &HostId) -> u64 {
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The order of a running rollout must never change, so neither may this function.
+    #[test]
+    fn ranks_are_the_same_for_ever() {
+        let rank = |id, host: &str| rank(RolloutId(id), &host.parse().unwrap());
+        let known = [
+            (rank(1, "web-01"), 13_014_417_511_640_665_853),
+            (rank(1, "web-02"), 9_463_427_542_221_147_710),
+            (rank(2, "web-01"), 15_970_785_904_573_145_805),
+            (rank(7, "db.example.org"), 16_657_695_395_335_853_390),
+        ];
+        for (now, then) in known {
+            assert_eq!(now, then);
+        }
+    }
+
+    /// Neighbouring names must not stay neighbours: a rack would be one wave.
+    #[test]
+    fn ranks_spread_names_evenly() {
+        let mut buckets: BTreeMap<u64, u32> = BTreeMap::new();
+        for number in 0..10_000 {
+            let host: HostId = format!("host-{number:05}").parse().unwrap();
+            *buckets.entry(rank(RolloutId(3), &host) >> 60).or_default() += 1;
+        }
+        assert_eq!(buckets.len(), 16);
+        assert!(
+            buckets.values().all(|n| (500..750).contains(n)),
+            "{buckets:?}"
+        );
+    }
+}
