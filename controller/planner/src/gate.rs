@@ -143,3 +143,93 @@ pub(crate) fn next_hold(rollout: &Rollout, tally: &Tally) -> Option<Hold> {
 fn number(index: usize) -> u16 {
     u16::try_from(index + 1).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use comber_model::{FailureClass, Percent};
+
+    use super::*;
+
+    fn spec(text: &str) -> RolloutSpec {
+        let waves =
+            "[[wave]]\nhosts = 4\n[[wave]]\nhosts = \"rest\"\ngate = { success = \"75%\" }\n";
+        let source = format!("release = \"a@1\"\nselector = \"true\"\n{text}\n{waves}");
+        RolloutSpec::parse(&source).unwrap()
+    }
+
+    fn counts(succeeded: u32, failed: u32, pending: u32) -> WaveTally {
+        let mut counts = WaveTally::default();
+        counts.outcomes.succeeded = succeeded;
+        counts.outcomes.failed = failed;
+        counts.outcomes.pending = pending;
+        counts.outcomes.total = succeeded + failed + pending;
+        counts.failed.insert(FailureClass::Health, failed);
+        counts
+    }
+
+    #[test]
+    fn a_count_is_spent_by_one_more() {
+        let spec = spec("[budget]\nfailures = { max = 2 }");
+        assert_eq!(failures_spent(&spec, &counts(0, 2, 98), 100), None);
+        let reason = failures_spent(&spec, &counts(0, 3, 97), 100).unwrap();
+        assert_eq!(
+            reason.to_string(),
+            "failure budget spent: 3 of 3 finished hosts failed, at most 2 may"
+        );
+    }
+
+    #[test]
+    fn a_share_waits_for_its_sample_but_never_for_more_hosts_than_there_are() {
+        let spec = spec("[budget]\nfailures = { max = \"10%\", min_sample = 20 }");
+        assert_eq!(failures_spent(&spec, &counts(10, 9, 81), 100), None);
+        assert!(failures_spent(&spec, &counts(11, 9, 80), 100).is_some());
+        assert_eq!(failures_spent(&spec, &counts(18, 2, 80), 100), None);
+        assert_eq!(failures_spent(&spec, &counts(1, 3, 1), 5), None);
+        assert!(failures_spent(&spec, &counts(2, 3, 0), 5).is_some());
+    }
+
+    #[test]
+    fn a_class_has_its_own_budget() {
+        let spec = spec("[budget]\nfailures = { max = 50 }\nper_class = { health = 1, fetch = 0 }");
+        assert_eq!(failures_spent(&spec, &counts(5, 1, 0), 6), None);
+        let reason = failures_spent(&spec, &counts(5, 2, 0), 7).unwrap();
+        assert_eq!(reason.rule(), "class_budget");
+    }
+
+    #[test]
+    fn silence_is_a_share_of_the_hosts_asked_and_one_is_always_allowed() {
+        let spec = spec("[budget]\nunreached = { max = \"10%\" }");
+        assert_eq!(unreached_spent(&spec, 1, 4), None);
+        assert!(unreached_spent(&spec, 2, 4).is_some());
+        assert_eq!(unreached_spent(&spec, 4, 40), None);
+        assert!(unreached_spent(&spec, 5, 40).is_some());
+    }
+
+    #[test]
+    fn a_gate_is_out_of_reach_when_the_best_that_can_come_is_too_little() {
+        let spec = spec("");
+        assert_eq!(gate_out_of_reach(&spec, &counts(0, 1, 3), 0), None);
+        let reason = gate_out_of_reach(&spec, &counts(0, 2, 2), 0).unwrap();
+        let HaltReason::GateImpossible {
+            counted, success, ..
+        } = reason
+        else {
+            panic!("{reason:?}");
+        };
+        assert_eq!((counted, success), (4, Percent::whole(75)));
+        assert_eq!(
+            gate_out_of_reach(&spec, &counts(0, 4, 0), 1),
+            None,
+            "no gate follows"
+        );
+    }
+
+    #[test]
+    fn the_limit_in_flight_is_the_waves_own_or_the_rollouts() {
+        let mut spec = spec("[pace]\nmax_in_flight = \"50%\"");
+        spec.waves[0].max_in_flight = Some(Amount::Count(1));
+        assert_eq!(in_flight_limit(&spec, 0, 4).1, 1);
+        assert_eq!(in_flight_limit(&spec, 1, 9).1, 4);
+        assert_eq!(in_flight_limit(&spec, 1, 1).1, 1);
+    }
+}

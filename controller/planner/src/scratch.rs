@@ -131,6 +131,11 @@ impl<'a> Scratch<'a> {
         }
     }
 
+    /// Rollouts of which this plan has added or changed members so far.
+    pub(crate) fn touched_rollouts(&self) -> Vec<RolloutId> {
+        self.members.keys().copied().collect()
+    }
+
     /// Members added or changed by this plan so far.
     pub(crate) fn touched(&self, id: RolloutId) -> Vec<&'a HostId> {
         self.members

@@ -105,10 +105,12 @@ pub(crate) fn select<'a>(
         match selectors.judge(&subject) {
             Judgement::NotSelected => {}
             Judgement::NotApplicable => not_applicable.push(host),
-            Judgement::Selected => candidates.push(Candidate::new(id, host, view, subject)),
+            Judgement::Selected => {
+                candidates.push(Candidate::new(id, host, view, &selectors, &subject));
+            }
         }
     }
-    let waves = fill(spec, &selectors, candidates);
+    let waves = fill(spec, candidates);
     Selection {
         waves,
         not_applicable,
@@ -119,25 +121,31 @@ struct Candidate<'a> {
     host: &'a HostId,
     is_away: bool,
     rank: u64,
-    subject: Subject,
+    /// Bit `n` is set where the selector of wave `n` selects the host: one word, as there are at most 50 waves, in
+    /// place of the host's facts.
+    meant_by: u64,
 }
 
 impl<'a> Candidate<'a> {
-    fn new(id: RolloutId, host: &'a HostId, view: &HostView, subject: Subject) -> Self {
+    fn new(
+        id: RolloutId,
+        host: &'a HostId,
+        view: &HostView,
+        selectors: &Selectors,
+        subject: &Subject,
+    ) -> Self {
+        let waves = selectors.waves.iter().enumerate();
+        let meant = waves.filter(|(_, wave)| wave.as_ref().is_some_and(|s| s.selects(subject)));
         Self {
             host,
             is_away: !view.link.is_up(),
             rank: rank(id, host),
-            subject,
+            meant_by: meant.fold(0, |bits, (index, _)| bits | 1 << index),
         }
     }
 }
 
-fn fill<'a>(
-    spec: &RolloutSpec,
-    selectors: &Selectors,
-    mut left: Vec<Candidate<'a>>,
-) -> Vec<Vec<&'a HostId>> {
+fn fill<'a>(spec: &RolloutSpec, mut left: Vec<Candidate<'a>>) -> Vec<Vec<&'a HostId>> {
     let total = left.len();
     // A canary that is away tells nothing, so the first wave prefers hosts that are there.
     left.sort_by_key(|c| (c.is_away, c.rank, c.host));
@@ -146,16 +154,15 @@ fn fill<'a>(
         let take = |n: usize, left: &mut Vec<Candidate<'a>>| {
             left.drain(..n.min(left.len())).collect::<Vec<_>>()
         };
-        let mut taken = match (&wave.hosts, &selectors.waves[index]) {
-            (WaveSize::Count(count), _) => take(*count as usize, &mut left),
-            (WaveSize::Percent(percent), _) => take(percent.of_rounded_up(total), &mut left),
-            (WaveSize::Rest, _) => take(total, &mut left),
-            (WaveSize::Selector(_), Some(selector)) => {
-                let (taken, rest) = left.into_iter().partition(|c| selector.selects(&c.subject));
+        let mut taken = match &wave.hosts {
+            WaveSize::Count(count) => take(*count as usize, &mut left),
+            WaveSize::Percent(percent) => take(percent.of_rounded_up(total), &mut left),
+            WaveSize::Rest => take(total, &mut left),
+            WaveSize::Selector(_) => {
+                let (taken, rest) = left.into_iter().partition(|c| c.meant_by & 1 << index != 0);
                 left = rest;
                 taken
             }
-            (WaveSize::Selector(_), None) => Vec::new(),
         };
         if index == 0 {
             // Without a canary nothing would be proved, and the gate after it could never be met.
@@ -179,4 +186,41 @@ pub(crate) fn rank(id: RolloutId, host: &HostId) -> u64 {
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The order of a running rollout must never change, so neither may this function.
+    #[test]
+    fn ranks_are_the_same_for_ever() {
+        let rank = |id, host: &str| rank(RolloutId(id), &host.parse().unwrap());
+        let known = [
+            (rank(1, "web-01"), 13_014_417_511_640_665_853),
+            (rank(1, "web-02"), 9_463_427_542_221_147_710),
+            (rank(2, "web-01"), 15_970_785_904_573_145_805),
+            (rank(7, "db.example.org"), 16_657_695_395_335_853_390),
+        ];
+        for (now, then) in known {
+            assert_eq!(now, then);
+        }
+    }
+
+    /// Neighbouring names must not stay neighbours: a rack would be one wave.
+    #[test]
+    fn ranks_spread_names_evenly() {
+        let mut buckets: BTreeMap<u64, u32> = BTreeMap::new();
+        for number in 0..10_000 {
+            let host: HostId = format!("host-{number:05}").parse().unwrap();
+            *buckets.entry(rank(RolloutId(3), &host) >> 60).or_default() += 1;
+        }
+        assert_eq!(buckets.len(), 16);
+        assert!(
+            buckets.values().all(|n| (500..750).contains(n)),
+            "{buckets:?}"
+        );
+    }
 }

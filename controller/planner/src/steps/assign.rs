@@ -1,7 +1,7 @@
 //! Gives hosts their work: whose wave is open and whose host is free, most urgent rollout first.
 //!
 //! A host has one assignment over all rollouts. It is taken from another rollout only by a more urgent one, or where
-//! the other has given the host up or is held; never while the host is active or may become so by a permit.
+//! the other has given the host up or has halted; never while the host is active or may become so by a permit.
 
 use std::collections::BTreeMap;
 
@@ -194,15 +194,13 @@ fn take_over(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId) -> bool {
 fn yields(owner: &Rollout, member: &Member, other: &Rollout) -> bool {
     let goes_back = member.roll_back == Some(RollBack::Wanted);
     let is_done = member.is_settled() && !goes_back;
-    let is_held = match owner.state {
-        RolloutState::Running | RolloutState::Completed => false,
+    let has_stopped = match owner.state {
+        // A pause is short, and what it holds is ready.
+        RolloutState::Running | RolloutState::Paused | RolloutState::Completed => false,
         RolloutState::RollingBack => !goes_back,
-        RolloutState::Draft
-        | RolloutState::Paused
-        | RolloutState::Halted
-        | RolloutState::Aborted => true,
+        RolloutState::Draft | RolloutState::Halted | RolloutState::Aborted => true,
     };
-    is_done || is_held || other.spec.priority > owner.spec.priority
+    is_done || has_stopped || other.spec.priority > owner.spec.priority
 }
 
 /// The attempt was not begun in earnest, so it does not count as a try.

@@ -158,10 +158,11 @@ fn leave(scratch: &mut Scratch<'_>, id: RolloutId, member: Member, reason: Exclu
 }
 
 fn retire(scratch: &mut Scratch<'_>, id: RolloutId, mut member: Member) {
+    // What it could still use of a permit is remembered with the member until that is dead.
+    scratch.release_host(id, &member.host);
     if member.roll_back == Some(RollBack::Wanted) {
         let why = "the host was retired".to_owned();
         member.roll_back = Some(RollBack::Impossible { why });
-        scratch.release_host(id, &member.host);
         scratch.set_member(id, member.clone(), |_| String::new());
     }
     let is_over = member.is_settled() && !matches!(member.state, MemberState::Unreached { .. });

@@ -20,20 +20,18 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
         S::Aborted,
     ]);
     for id in &started {
-        for host in candidates(scratch, *id, &started) {
+        let fresh = scratch.touched_rollouts();
+        for host in candidates(scratch, *id, &fresh) {
             supersede(scratch, *id, host, &started);
         }
     }
 }
 
 /// Members of an earlier rollout that may be taken over: those it works on, and those that joined a later one just now.
-fn candidates<'a>(scratch: &Scratch<'a>, id: RolloutId, started: &[RolloutId]) -> Vec<&'a HostId> {
+fn candidates<'a>(scratch: &Scratch<'a>, id: RolloutId, fresh: &[RolloutId]) -> Vec<&'a HostId> {
     let mut hosts = scratch.attention(id);
     hosts.extend(scratch.touched(id));
-    for later in started
-        .iter()
-        .filter(|later| is_later(scratch, **later, id))
-    {
+    for later in fresh.iter().filter(|later| is_later(scratch, **later, id)) {
         let joined = scratch.touched(*later);
         hosts.extend(
             joined

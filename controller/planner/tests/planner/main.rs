@@ -6,8 +6,11 @@
     reason = "a test stops where what it arranges does not work"
 )]
 
+mod cases;
 mod checks;
+mod commands;
 mod fleet;
+mod hostile;
 mod preview;
 mod properties;
 mod scale;

@@ -2,286 +2,18 @@
 //! also proved by `check`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
-use comber_model::rollout::{MemberState, Outcome, Outcomes, RollBack, RolloutState};
-use comber_model::{Action, FailureClass, HostId, RolloutId};
-use comber_planner::{Command, Plan, explain_host, outcomes, plan};
+use comber_model::rollout::{
+    AttemptClock, CountsAs, MemberState, Outcome, Outcomes, RollBack, RolloutState,
+};
+use comber_model::{Action, FailureClass, HostId, Link, RolloutId};
+use comber_planner::{Plan, PlanInput, RolloutView, explain_host, explain_rollout, outcomes, plan};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 
-use crate::fleet::End;
+use crate::cases::{Op, R1, case, explore};
 use crate::world::World;
-
-/// A rollout file's numbers.
-#[derive(Debug, Clone)]
-struct Knobs {
-    canary: u8,
-    waves: u8,
-    at_once: u8,
-    failures: u8,
-    unreached: (u16, u8),
-    silent: (u16, bool),
-    permit: u8,
-    disconnected: bool,
-    attempt: u16,
-    retries: u8,
-    on_halt: u8,
-    soak: u8,
-    success: u8,
-    priority: u8,
-}
-
-fn knobs() -> impl Strategy<Value = Knobs> {
-    let first = (
-        1..3u8,
-        1..4u8,
-        1..4u8,
-        0..4u8,
-        (1..120u16, 0..101u8),
-        (1..60u16, any::<bool>()),
-    );
-    let second = (
-        1..4u8,
-        any::<bool>(),
-        5..90u16,
-        0..3u8,
-        0..3u8,
-        0..30u8,
-        0..101u8,
-        0..4u8,
-    );
-    (first, second).prop_map(|(first, second)| {
-        let (canary, waves, at_once, failures, unreached, silent) = first;
-        let (permit, disconnected, attempt, retries, on_halt, soak, success, priority) = second;
-        Knobs {
-            canary,
-            waves,
-            at_once,
-            failures,
-            unreached,
-            silent,
-            permit,
-            disconnected,
-            attempt,
-            retries,
-            on_halt,
-            soak,
-            success,
-            priority,
-        }
-    })
-}
-
-impl Knobs {
-    fn write(&self, release: &str) -> String {
-        let on_halt = ["hold", "roll_back_wave", "roll_back_all"][usize::from(self.on_halt)];
-        let priority = ["low", "medium", "high", "emergency"][usize::from(self.priority)];
-        let counts_as = if self.silent.1 { "failed" } else { "pending" };
-        let (unreached, unreached_max) = self.unreached;
-        let mut text = format!(
-            "release = \"{release}\"\nselector = 'labels.role == \"web\"'\n\
-             on_halt = \"{on_halt}\"\npriority = \"{priority}\"\n[budget]\n\
-             failures = {{ max = {} }}\n\
-             unreached = {{ after = \"{unreached}m\", max = \"{unreached_max}%\" }}\n\
-             silent = {{ after = \"{}m\", counts_as = \"{counts_as}\" }}\n[pace]\n\
-             max_in_flight = {}\npermit = \"{}m\"\ndisconnected = {}\n\
-             attempt_deadline = \"{}m\"\n[retry]\nclasses = {{ fetch = {}, health = {} }}\n",
-            self.failures,
-            self.silent.0,
-            self.at_once,
-            self.permit,
-            self.disconnected,
-            self.attempt,
-            self.retries,
-            self.retries / 2,
-        );
-        for wave in 1..=self.waves {
-            let hosts = if wave == self.waves {
-                "\"rest\"".to_owned()
-            } else {
-                self.canary.to_string()
-            };
-            let _ = write!(
-                text,
-                "[[wave]]\nhosts = {hosts}\nsoak = \"{}m\"\ngate = {{ success = \"{}%\" }}\n",
-                self.soak, self.success
-            );
-        }
-        text
-    }
-}
-
-/// What happens next.
-#[derive(Debug, Clone)]
-enum Op {
-    /// The host takes its next step, whatever that is.
-    Step(u8),
-    Fail(u8),
-    Break(u8),
-    AskAgain(u8),
-    Deliver(u8),
-    Down(u8),
-    Up(u8),
-    Pass(u8),
-    Command(bool, u8),
-    Relabel(u8, bool),
-    Retire(u8),
-    Enrol,
-    Restart,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        30 => (0..9u8).prop_map(Op::Step),
-        3 => (0..9u8).prop_map(Op::Fail),
-        1 => (0..9u8).prop_map(Op::Break),
-        1 => (0..9u8).prop_map(Op::AskAgain),
-        4 => (0..9u8).prop_map(Op::Deliver),
-        2 => (0..9u8).prop_map(Op::Down),
-        2 => (0..9u8).prop_map(Op::Up),
-        5 => (0..40u8).prop_map(Op::Pass),
-        2 => (any::<bool>(), 0..5u8).prop_map(|(second, command)| Op::Command(second, command)),
-        1 => (0..9u8, any::<bool>()).prop_map(|(host, web)| Op::Relabel(host, web)),
-        1 => (0..9u8).prop_map(Op::Retire),
-        1 => Just(Op::Enrol),
-        1 => Just(Op::Restart),
-    ]
-}
-
-#[derive(Debug, Clone)]
-struct Case {
-    hosts: u8,
-    delivers: bool,
-    same_product: bool,
-    first: Knobs,
-    second: Knobs,
-    ops: Vec<Op>,
-}
-
-fn case() -> impl Strategy<Value = Case> {
-    let ops = proptest::collection::vec(op(), 1..100);
-    (2..8u8, any::<bool>(), any::<bool>(), knobs(), knobs(), ops).prop_map(
-        |(hosts, delivers, same_product, first, second, ops)| Case {
-            hosts,
-            delivers,
-            same_product,
-            first,
-            second,
-            ops,
-        },
-    )
-}
-
-const R1: RolloutId = RolloutId(1);
-const R2: RolloutId = RolloutId(2);
-
-fn begin(case: &Case) -> World {
-    let mut world = World::new();
-    world.delivers = case.delivers;
-    for release in ["app@1", "app@2", "app@3", "tool@1"] {
-        world.publish(release, "");
-    }
-    for number in 0..case.hosts {
-        let host = world.enrol(&format!("h{number}"), &[("role", "web")]);
-        if number % 3 != 0 {
-            world.install(&host, &"app@1".parse().unwrap());
-        }
-    }
-    world.create(&case.first.write("app@2"));
-    world.create(
-        &case
-            .second
-            .write(if case.same_product { "app@3" } else { "tool@1" }),
-    );
-    let _ = world.command(R1, Command::Start);
-    world
-}
-
-/// Runs a case; `before` sees every plan, `after` the world after every operation.
-fn explore(case: &Case, before: fn(&World, &Plan), after: fn(&World)) -> World {
-    let mut world = begin(case);
-    world.hook = before;
-    for op in &case.ops {
-        apply(&mut world, op);
-        world.plan();
-        after(&world);
-    }
-    world
-}
-
-fn apply(world: &mut World, op: &Op) {
-    let hosts: Vec<HostId> = world.input.hosts.keys().cloned().collect();
-    let host = |index: &u8| hosts[usize::from(*index) % hosts.len()].clone();
-    match op {
-        Op::Step(index) => step(world, &host(index)),
-        Op::Fail(index) => {
-            let host = host(index);
-            let is_active = world.agents[&host].status.state.is_active();
-            let class = if is_active {
-                FailureClass::Health
-            } else {
-                FailureClass::Fetch
-            };
-            world.end(&host, &End::Fail(class, "random".to_owned()));
-        }
-        Op::Break(index) => {
-            let host = host(index);
-            if world.agents[&host].status.state.is_active() {
-                world.end(
-                    &host,
-                    &End::Break(FailureClass::Health, "random".to_owned()),
-                );
-            }
-        }
-        Op::AskAgain(index) => {
-            world.ask(&host(index));
-        }
-        Op::Deliver(index) => world.deliver(&host(index)),
-        Op::Down(index) => world.set_link(&host(index), false),
-        Op::Up(index) => {
-            let host = host(index);
-            if world.input.hosts[&host].host.retired_at.is_none() {
-                world.set_link(&host, true);
-            }
-        }
-        Op::Pass(minutes) => {
-            world.advance(std::time::Duration::from_mins(u64::from(*minutes)));
-        }
-        Op::Command(second, command) => {
-            let id = if *second { R2 } else { R1 };
-            let _ = world.command(id, Command::ALL[usize::from(*command)]);
-        }
-        Op::Relabel(index, web) => {
-            world.label(&host(index), "role", if *web { "web" } else { "db" });
-        }
-        Op::Retire(index) => world.retire(&host(index)),
-        Op::Enrol => {
-            world.enrol(&format!("n{}", hosts.len()), &[("role", "web")]);
-        }
-        Op::Restart => world.restart(),
-    }
-}
-
-fn step(world: &mut World, host: &HostId) {
-    use comber_model::AgentState as S;
-    match world.agents[host].status.state {
-        S::Fetching | S::Staged => {
-            world.ask(host);
-        }
-        S::AwaitingPermit => {
-            world.deliver(host);
-            if !world.activate(host) {
-                world.ask(host);
-            }
-        }
-        S::Activating | S::Rebooting | S::Verifying | S::RollingBack => {
-            world.end(host, &End::Commit);
-        }
-        S::Idle | S::Committed | S::RolledBack | S::Broken => world.deliver(host),
-    }
-}
 
 fn nothing(_: &World) {}
 
@@ -411,6 +143,23 @@ proptest! {
         });
     }
 
+    /// What is kept beside the members to save work changes no decision.
+    #[test]
+    fn a_restarted_controller_plans_the_same(case in case()) {
+        explore(&case, |world, made| {
+            let rollouts = world.input.rollouts.iter();
+            let fresh = |view: &RolloutView| RolloutView::new(view.rollout.clone(), view.members.clone());
+            let input = PlanInput {
+                generation: world.input.generation,
+                hosts: world.input.hosts.clone(),
+                rollouts: rollouts.map(|(id, view)| (*id, fresh(view))).collect(),
+                releases: world.input.releases.clone(),
+                changed: world.input.changed.clone(),
+            };
+            assert_eq!(&plan(&input, world.now).0, made);
+        }, nothing);
+    }
+
     #[test]
     fn every_unmoved_host_has_a_hold(case in case()) {
         explore(&case, no_plan, |world| {
@@ -447,12 +196,20 @@ proptest! {
         }, nothing);
     }
 
-    /// The world itself refuses an activation behind a closed fence.
+    /// The world itself refuses an activation behind a closed fence. Hosts hold permits when the abort comes, and act
+    /// on what they last heard.
     #[test]
     fn after_an_abort_is_fenced_nothing_activates(case in case()) {
         let mut case = case;
-        let half = case.ops.len() / 2;
-        case.ops.insert(half, Op::Command(false, 3));
+        case.delivers = false;
+        case.first.at_once = 3;
+        let all = 0..case.hosts;
+        let mut ops: Vec<Op> = all.clone().flat_map(|h| [Op::Deliver(h), Op::Step(h)]).collect();
+        ops.extend(all.clone().map(Op::Deliver));
+        ops.push(Op::Command(false, 3));
+        ops.extend(all.skip(1).map(Op::Step));
+        ops.append(&mut case.ops);
+        case.ops = ops;
         explore(&case, no_plan, nothing);
     }
 
@@ -482,7 +239,7 @@ proptest! {
 
     #[test]
     fn silence_is_never_lost(case in case()) {
-        let mut world = explore(&case, no_plan, nothing);
+        let mut world = explore(&case, no_plan, assert_no_deadline_is_missed);
         let hosts: Vec<HostId> = world.input.hosts.keys().cloned().collect();
         for host in &hosts {
             world.set_link(host, false);
@@ -531,6 +288,7 @@ proptest! {
 fn random_cases_reach_every_state_and_end() {
     let mut runner = TestRunner::deterministic();
     let mut reached = BTreeSet::new();
+    let mut held = BTreeSet::new();
     for _ in 0..400 {
         let case = case().new_tree(&mut runner).unwrap().current();
         let world = explore(&case, no_plan, nothing);
@@ -540,6 +298,16 @@ fn random_cases_reach_every_state_and_end() {
             if event.text.contains("corrected") {
                 reached.insert("corrected".to_owned());
             }
+        }
+        for host in world.input.hosts.keys() {
+            let explained = explain_host(&world.input, host, world.now).unwrap();
+            let holds = explained.rollouts.iter().filter_map(|m| m.hold.as_ref());
+            held.extend(holds.map(comber_model::Hold::rule));
+        }
+        for id in world.input.rollouts.keys() {
+            let explained = explain_rollout(&world.input, *id, world.now).unwrap();
+            let waves = explained.waves.iter().filter_map(|wave| wave.hold.as_ref());
+            held.extend(waves.chain(&explained.hold).map(comber_model::Hold::rule));
         }
         let members = world
             .input
@@ -591,6 +359,50 @@ fn random_cases_reach_every_state_and_end() {
         reached.iter().map(String::as_str).collect::<Vec<_>>(),
         expected
     );
+    let expected = [
+        "awaiting_receipt",
+        "backoff",
+        "draft",
+        "gate_success",
+        "halted",
+        "host_busy",
+        "host_silent",
+        "in_flight",
+        "paused",
+        "permit_open",
+        "rolling_back",
+        "soaking",
+        "wave_closed",
+        "working",
+    ];
+    assert_eq!(held.into_iter().collect::<Vec<_>>(), expected);
+}
+
+/// No member stands where it was to be moved from by now.
+fn assert_no_deadline_is_missed(world: &World) {
+    let is_over = |from: jiff::Timestamp, wait| from.checked_add(wait).unwrap() <= world.now;
+    for view in world.input.rollouts.values() {
+        let spec = &view.rollout.spec;
+        for member in view.members.values() {
+            let missed = match (&member.state, world.input.hosts[&member.host].link) {
+                (MemberState::Unreached { overdue: false }, _) => {
+                    is_over(member.since, spec.budget.unreached.after)
+                }
+                (MemberState::Received | MemberState::Activating, Link::Down { since })
+                    if spec.budget.silent.counts_as == CountsAs::Failed =>
+                {
+                    is_over(since, spec.budget.silent.after)
+                }
+                (MemberState::Received | MemberState::Activating, _) => match member.clock {
+                    Some(AttemptClock::Running { deadline }) => deadline <= world.now,
+                    Some(AttemptClock::Stopped { .. }) => false,
+                    None => true,
+                },
+                _ => false,
+            };
+            assert!(!missed, "a deadline is missed: {member:#?}");
+        }
+    }
 }
 
 fn assert_gate_held(world: &World, plan: &Plan, id: RolloutId, wave: usize) {
