@@ -15,6 +15,7 @@ pub mod identity;
 pub mod install;
 pub mod link;
 pub mod lock;
+pub mod manager;
 pub mod preflight;
 pub mod reboot;
 pub mod renew;
