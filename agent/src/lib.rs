@@ -1,7 +1,10 @@
 //! The Comber agent
+
+pub mod effects;
 pub mod exec;
 pub mod facts;
 pub mod fetch;
+pub mod hands;
 pub mod health;
 pub mod install;
 pub mod preflight;
@@ -10,3 +13,5 @@ pub mod surroundings;
 #[cfg(test)]
 mod testing;
 pub mod trust;
+
+pub use effects::{Activated, Effects, Verdict};

@@ -1,0 +1,237 @@
+//! The way forward of one attempt: taken up, staged, asked for, activated, booted, verified.
+//!
+//! Invariant: `activate` is called with a permit's end and from nowhere else is `Activating` entered anew.
+
+use std::time::Duration;
+
+use comber_model::release::RebootPolicy;
+use comber_model::{Action, Assignment, Failure, FailureClass};
+
+use crate::ledger::{Next, REPORTS_MAX};
+use crate::state::{Request, Way, Work};
+use crate::transition::Moving;
+use crate::{Effect, Moment, Recipe, State};
+
+impl Moving<'_> {
+    /// Takes up what waits, where the machine is free and there is room for the report that it will make.
+    pub(crate) fn take_up(&mut self) {
+        match self.next.state {
+            State::Idle
+            | State::Committed { .. }
+            | State::RolledBack { .. }
+            | State::Broken { .. } => {}
+            State::Fetching { .. }
+            | State::Staged { .. }
+            | State::AwaitingPermit { .. }
+            | State::Activating { .. }
+            | State::Rebooting { .. }
+            | State::Verifying { .. }
+            | State::RollingBack { .. } => return,
+        }
+        if self.next.reports.len() >= REPORTS_MAX {
+            return;
+        }
+        let Some(next) = self.next.next.take() else {
+            return;
+        };
+        let refusal = self.refusal(&next.assignment);
+        let work = self.work(next);
+        match refusal {
+            Some(detail) => {
+                let failure = Failure::new(FailureClass::Rejected, detail);
+                self.not_activated(&work, failure);
+            }
+            None if self.holds_already(&work.assignment) => self.look_at(work),
+            None => self.fetch(work),
+        }
+    }
+
+    fn work(&self, next: Next) -> Work {
+        Work {
+            assignment: next.assignment,
+            generation: next.generation,
+            started_at: self.now.wall,
+            before: None,
+            began_in: None,
+        }
+    }
+
+    /// Why the host will not try it, where somebody must say first that it shall.
+    fn refusal(&self, assignment: &Assignment) -> Option<String> {
+        if assignment.retry_bad {
+            return None;
+        }
+        if let Some(failure) = self.next.broken.values().next()
+            && !assignment.rolls_back
+        {
+            let detail = "assign with retry_bad, or roll back";
+            return Some(format!("the host is broken ({failure}); {detail}"));
+        }
+        match assignment.action {
+            Action::Install { .. } => self
+                .next
+                .bad(&assignment.release)
+                .map(|bad| format!("failed here before ({}); retry_bad overrides", bad.failure)),
+            Action::Remove => None,
+        }
+    }
+
+    /// True where the ledger says that nothing is to be done; `Verify` then looks whether the disk agrees. Never for a
+    /// product that is broken: what is active there was not proved.
+    fn holds_already(&self, assignment: &Assignment) -> bool {
+        if self.next.broken.contains_key(&assignment.release.name) {
+            return false;
+        }
+        let active = self.next.installed.get(&assignment.release.name);
+        let installed = active.map(|product| &product.installed);
+        match &assignment.action {
+            Action::Install { artifact } => installed.is_some_and(|installed| {
+                installed.version == assignment.release.version
+                    && installed.digest == artifact.digest
+            }),
+            Action::Remove => {
+                installed.is_none_or(|installed| installed.version != assignment.release.version)
+            }
+        }
+    }
+
+    fn look_at(&mut self, work: Work) {
+        let active = self.next.installed.get(&work.assignment.release.name);
+        let recipe = match (&work.assignment.action, active) {
+            (Action::Install { .. }, Some(product)) => product.recipe.clone(),
+            (Action::Install { .. }, None) | (Action::Remove, _) => Recipe::default(),
+        };
+        self.verify(work, recipe, false);
+    }
+
+    pub(crate) fn fetch(&mut self, work: Work) {
+        self.run(Effect::Fetch {
+            change: work.change(),
+        });
+        self.enter(State::Fetching { work });
+    }
+
+    pub(crate) fn stage(&mut self, work: Work, recipe: Recipe) {
+        self.run(Effect::Preflight {
+            change: work.change(),
+        });
+        let deadline = self.now.after(self.policy.preflight);
+        self.enter(State::Staged {
+            work,
+            recipe,
+            deadline,
+        });
+    }
+
+    /// Asks for a permit under a new name; one given to an earlier request is worth nothing from here on.
+    pub(crate) fn ask(&mut self, work: Work, recipe: Recipe) {
+        let request = Some(Request {
+            nonce: self.now.nonce,
+            asked: self.now.moment(),
+        });
+        self.enter(State::AwaitingPermit {
+            work,
+            recipe,
+            request,
+        });
+    }
+
+    /// Begins the activation by a permit that ends at `leave`.
+    pub(crate) fn activate(&mut self, mut work: Work, recipe: Recipe, leave: Moment) {
+        let active = self.next.installed.get(&work.assignment.release.name);
+        work.before = active.map(|product| product.installed.clone());
+        work.began_in = Some(self.now.boot_id.clone());
+        self.run(Effect::Activate {
+            change: work.change(),
+            leave: Some(leave.clone()),
+        });
+        let deadline = self.now.after(recipe.switching(self.policy));
+        self.enter(State::Activating {
+            work,
+            recipe,
+            leave,
+            deadline,
+            resumed: 0,
+        });
+    }
+
+    pub(crate) fn activated(&mut self, work: Work, recipe: Recipe, needs_reboot: bool) {
+        if recipe.reboots(needs_reboot) {
+            self.reboot(work, recipe, Way::Forward);
+        } else {
+            self.verify(work, recipe, true);
+        }
+    }
+
+    /// Notes the boot that is left, so that the next one is recognised, and asks for the reboot.
+    pub(crate) fn reboot(&mut self, work: Work, recipe: Recipe, way: Way) {
+        let from = self.now.boot_id.clone();
+        self.run(Effect::Reboot {
+            release: work.assignment.release.clone(),
+            from: from.clone(),
+        });
+        let deadline = self.now.after(recipe.timeouts.reboot);
+        self.enter(State::Rebooting {
+            work,
+            recipe,
+            way,
+            from,
+            deadline,
+            again: None,
+            refused: None,
+        });
+    }
+
+    /// Proves the change; or, where nothing was `activated`, only looks whether it is there and healthy.
+    pub(crate) fn verify(&mut self, work: Work, recipe: Recipe, activated: bool) {
+        self.run(Effect::Verify {
+            change: work.change(),
+        });
+        let deadline = self.now.after(recipe.verifying(self.policy));
+        self.enter(State::Verifying {
+            work,
+            recipe,
+            activated,
+            deadline,
+            resumed: 0,
+        });
+    }
+
+    /// Goes back, or stops broken where the release knows no way back.
+    pub(crate) fn fail_active(&mut self, work: Work, recipe: Recipe, failure: Failure) {
+        if work.installs() {
+            self.mark_bad(&work.assignment.release, &failure);
+            if recipe.irreversible {
+                return self.broken(&work, failure);
+            }
+        }
+        self.run(Effect::RollBack {
+            change: work.change(),
+        });
+        let deadline = self.now.after(recipe.switching(self.policy));
+        self.enter(State::RollingBack {
+            work,
+            recipe,
+            failure,
+            deadline,
+            resumed: 0,
+        });
+    }
+
+    /// What was active is active again on the disk. A host that may have booted into the change must boot out of it;
+    /// one that never left the boot in which the activation began still runs what it ran before.
+    pub(crate) fn back(&mut self, work: Work, recipe: Recipe, failure: Failure) {
+        let left_the_boot = work.began_in.as_ref() != Some(&self.now.boot_id);
+        if left_the_boot && recipe.reboot != RebootPolicy::Never {
+            self.reboot(work, recipe, Way::Back { failure });
+        } else {
+            self.rolled_back(&work, failure);
+        }
+    }
+}
+
+/// A step's failure by its deadline, in the class of the step so that its own budget counts it.
+pub(crate) fn too_long(class: FailureClass, step: &str, limit: Duration) -> Failure {
+    let limit = comber_model::duration::format(limit);
+    Failure::new(class, format!("{step} took longer than {limit}"))
+}

@@ -1,0 +1,166 @@
+//! What to do first after a start, whatever ended the agent or the host before.
+//!
+//! The ledger was durable before any effect ran, so the effect of its state may not have begun, be half done or be
+//! done. Each is given again; the ones that change the host count how often, so that a release which kills the agent
+//! or the host does not do so for ever.
+
+use comber_model::{Failure, FailureClass};
+
+use crate::event::Found;
+use crate::state::Work;
+use crate::step::lost;
+use crate::transition::Moving;
+use crate::{Effect, Ledger, Now, Policy, Recipe, State, Transition};
+
+/// Decides how the agent goes on after a start. Always published: the controller knows nothing of this process.
+pub fn resume(ledger: Ledger, found: &Found, policy: &Policy, now: &Now) -> Transition {
+    let before = ledger.clone();
+    let mut moving = Moving::new(ledger, policy, now);
+    moving.next.boot_id = now.boot_id.clone();
+    moving.resume(found);
+    moving.take_up();
+    let mut transition = moving.finish(&before, Ok(()));
+    transition
+        .effects
+        .retain(|effect| *effect != Effect::Publish);
+    transition.effects.push(Effect::Publish);
+    transition
+}
+
+impl Moving<'_> {
+    fn resume(&mut self, found: &Found) {
+        match self.next.state.clone() {
+            State::Idle
+            | State::Committed { .. }
+            | State::RolledBack { .. }
+            | State::Broken { .. } => {
+                self.reconcile(found);
+                self.sweep(found);
+            }
+            State::Fetching { work } => {
+                self.reconcile(found);
+                self.fetch(work);
+            }
+            State::Staged { work, recipe, .. } => {
+                self.reconcile(found);
+                self.stage(work, recipe);
+            }
+            State::AwaitingPermit { work, recipe, .. } => {
+                self.reconcile(found);
+                self.ask(work, recipe);
+            }
+            State::Activating {
+                work,
+                recipe,
+                leave,
+                resumed,
+                ..
+            } => self.resume_activating(work, recipe, leave, resumed.saturating_add(1)),
+            State::Rebooting { from, deadline, .. } => {
+                if from != self.now.boot_id {
+                    // A reboot is not a failed one because it took long: the host is up.
+                    let boot_id = self.now.boot_id.clone();
+                    let _ = self.boot_observed(&boot_id);
+                } else if !deadline.is_due(self.now) {
+                    self.reboot_again();
+                }
+            }
+            State::Verifying {
+                work,
+                recipe,
+                activated,
+                resumed,
+                ..
+            } => self.resume_verifying(work, recipe, activated, resumed.saturating_add(1)),
+            State::RollingBack {
+                work,
+                recipe,
+                failure,
+                resumed,
+                ..
+            } => self.resume_rolling_back(work, recipe, failure, resumed.saturating_add(1)),
+        }
+    }
+
+    /// Once activation began the host finishes alone: the permit was used and none is asked for again. Whether
+    /// `current` is old or new by now makes no difference, the installer takes it from there.
+    fn resume_activating(
+        &mut self,
+        work: Work,
+        recipe: Recipe,
+        leave: crate::Moment,
+        resumed: u32,
+    ) {
+        if resumed > self.policy.resumes_max {
+            let failure = interrupted(FailureClass::Install, "the activation", resumed);
+            return self.fail_active(work, recipe, failure);
+        }
+        self.run(Effect::Activate {
+            change: work.change(),
+            leave: None,
+        });
+        let deadline = self.now.after(recipe.switching(self.policy));
+        self.enter(State::Activating {
+            work,
+            recipe,
+            leave,
+            deadline,
+            resumed,
+        });
+    }
+
+    fn resume_verifying(&mut self, work: Work, recipe: Recipe, activated: bool, resumed: u32) {
+        if activated && resumed > self.policy.resumes_max {
+            let failure = interrupted(FailureClass::Health, "the verification", resumed);
+            return self.fail_active(work, recipe, failure);
+        }
+        self.run(Effect::Verify {
+            change: work.change(),
+        });
+        let deadline = self.now.after(recipe.verifying(self.policy));
+        self.enter(State::Verifying {
+            work,
+            recipe,
+            activated,
+            deadline,
+            resumed,
+        });
+    }
+
+    fn resume_rolling_back(&mut self, work: Work, recipe: Recipe, failure: Failure, resumed: u32) {
+        if resumed > self.policy.roll_back_resumes_max {
+            let last = interrupted(FailureClass::Rollback, "going back", resumed);
+            return self.broken(&work, lost(&last.detail, &failure));
+        }
+        self.run(Effect::RollBack {
+            change: work.change(),
+        });
+        let deadline = self.now.after(recipe.switching(self.policy));
+        self.enter(State::RollingBack {
+            work,
+            recipe,
+            failure,
+            deadline,
+            resumed,
+        });
+    }
+
+    /// Cleans up what a crash before the last cleanup left. Not on a broken host: it is a person's evidence.
+    fn sweep(&mut self, found: &Found) {
+        if matches!(self.next.state, State::Broken { .. }) {
+            return;
+        }
+        for (product, versions) in &found.kept {
+            let keep = self.next.kept(product);
+            if versions.iter().any(|version| !keep.contains(version)) {
+                let product = product.clone();
+                self.run(Effect::Cleanup { product, keep });
+            }
+        }
+    }
+}
+
+fn interrupted(class: FailureClass, step: &str, times: u32) -> Failure {
+    let detail = format!("{step} was interrupted {times} times by an end of the agent or the host");
+    Failure::new(class, detail)
+}

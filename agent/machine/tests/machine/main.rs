@@ -1,0 +1,9 @@
+//! Tests of the agent's machine: text scenarios for every edge, properties over a model of host and controller, and
+//! the form of the ledger on disk.
+
+mod build;
+mod golden;
+mod promises;
+mod properties;
+mod scenarios;
+mod world;
