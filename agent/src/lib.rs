@@ -10,6 +10,7 @@ pub mod facts;
 pub mod facts_watch;
 pub mod feed;
 pub mod fetch;
+pub mod hands;
 pub mod health;
 pub mod identity;
 pub mod install;

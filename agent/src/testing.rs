@@ -8,7 +8,7 @@ use comber_model::ReleaseId;
 use tempfile::TempDir;
 
 use crate::exec::Exec;
-use crate::install::{Catalog, Record, Site};
+use crate::install::{Catalog, Jobs, Record, Site};
 use crate::surroundings::Variables;
 use crate::trust::{Unverified, Verified};
 
@@ -116,6 +116,7 @@ pub(crate) fn site_at(dir: &Path) -> Site {
         exec: Exec::new(dir.join("state")),
         variables: Variables::from([("LOG".to_owned(), log)]),
         catalog: Catalog::new(&dir.join("state")),
+        jobs: Jobs::default(),
     }
 }
 

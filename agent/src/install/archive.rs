@@ -21,12 +21,12 @@ use comber_model::release::{ArchiveInstaller, Installer as Recipe};
 use comber_runtime::fsx::{self, FileError};
 use rustix::fs::{CWD, RenameFlags};
 
-use super::{Current, InstallError, Installer, Record, Site};
+use super::{Current, InstallError, Installer, Record, Site, Stop};
 use crate::exec::{ExecError, Run};
 use crate::surroundings::Variables;
 use crate::trust::Verified;
 
-const RELEASES: &str = "releases";
+pub(super) const RELEASES: &str = "releases";
 pub(super) const CURRENT: &str = "current";
 /// The link that is about to become `current`.
 const NEXT: &str = ".current.next";
@@ -60,11 +60,11 @@ impl Archive {
     }
 
     fn place(&self, record: &Record) -> PathBuf {
-        self.dir.join(RELEASES).join(record.slot())
+        self.site.release_dir(record)
     }
 
     /// Blocking part of `stage`. The record comes first: a directory without one would be of unknown origin.
-    fn unpack(&self, verified: &Verified) -> Result<(), InstallError> {
+    fn unpack(&self, verified: &Verified, stop: &Stop) -> Result<(), InstallError> {
         let place = self.place(&self.record);
         let name = &self.record.manifest.name;
         let known = self.site.catalog.by_slot(name, &self.record.slot())?;
@@ -84,19 +84,24 @@ impl Archive {
         make_public(&self.dir.join(RELEASES))?;
         self.site.catalog.put(&self.record)?;
         if is_there {
-            return self.replace_unknown(verified, &place);
+            return self.replace_unknown(verified, &place, stop);
         }
-        unpack(verified, &place)
+        unpack(verified, &place, stop)
     }
 
     /// The record of these bytes was lost, so they are not trusted; but they may be in use, so they stay until proven
     /// ones take their place in one step.
-    fn replace_unknown(&self, verified: &Verified, place: &Path) -> Result<(), InstallError> {
+    fn replace_unknown(
+        &self,
+        verified: &Verified,
+        place: &Path,
+        stop: &Stop,
+    ) -> Result<(), InstallError> {
         let fresh = with_ending(place, ".fresh.partial");
         if fresh.exists() {
             fs::remove_dir_all(&fresh).map_err(io_at("remove", &fresh))?;
         }
-        unpack(verified, &fresh)?;
+        unpack(verified, &fresh, stop)?;
         rustix::fs::renameat_with(CWD, &fresh, CWD, place, RenameFlags::EXCHANGE)
             .map_err(|errno| io_at("exchange", place)(errno.into()))?;
         fsx::fsync_dir(&self.dir.join(RELEASES)).map_err(file_at("sync", place))?;
@@ -278,7 +283,10 @@ impl Archive {
 impl Installer for Archive {
     async fn stage(&self, verified: Verified) -> Result<(), InstallError> {
         let this = Self::new(self.site.clone(), self.record.clone());
-        blocking(move || this.unpack(&verified)).await
+        self.site
+            .jobs
+            .run(move |stop| this.unpack(&verified, stop))
+            .await
     }
 
     async fn activate(&self, before: Option<&Record>) -> Result<(), InstallError> {
@@ -332,7 +340,7 @@ impl Installer for Archive {
     async fn cleanup(&self, keep: &[Version]) -> Result<(), InstallError> {
         let this = Self::new(self.site.clone(), self.record.clone());
         let keep = keep.to_vec();
-        blocking(move || this.sweep(&keep)).await
+        self.site.jobs.run(move |_| this.sweep(&keep)).await
     }
 
     async fn remove(&self) -> Result<(), InstallError> {
@@ -358,14 +366,6 @@ fn recipe(record: &Record) -> &ArchiveInstaller {
 
 fn timeout(record: &Record) -> Duration {
     record.manifest.timeouts.activate
-}
-
-async fn blocking<F>(work: F) -> Result<(), InstallError>
-where
-    F: FnOnce() -> Result<(), InstallError> + Send + 'static,
-{
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or(Err(InstallError::Interrupted))
 }
 
 /// The directories of releases; anything else in there is somebody else's.
@@ -399,9 +399,9 @@ fn discard(place: &Path) -> Result<(), InstallError> {
     fs::remove_dir_all(&partial).map_err(io_at("remove", &partial))
 }
 
-fn unpack(verified: &Verified, place: &Path) -> Result<(), InstallError> {
+fn unpack(verified: &Verified, place: &Path, stop: &Stop) -> Result<(), InstallError> {
     let carried = fs::File::open(verified.path()).map_err(io_at("open", verified.path()))?;
-    comber_bundle::unpack(carried, verified.artifact(), place)?;
+    comber_bundle::unpack(stop.over(carried), verified.artifact(), place)?;
     Ok(())
 }
 

@@ -82,16 +82,16 @@ async fn an_update_stops_the_old_in_its_own_directory_and_starts_the_new() {
 #[tokio::test]
 async fn a_release_that_changes_over_by_itself_is_not_stopped() {
     let host = TestHost::new();
-    let recipe = |_| {
+    let recipe = || {
         format!(
             "restart = {}\nstop = {}",
             logging("restart"),
             logging("stop")
         )
     };
-    let (old, first) = staged(&host, host.release_of("webapp", "1.0", &recipe(()))).await;
+    let (old, first) = staged(&host, host.release_of("webapp", "1.0", &recipe())).await;
     first.activate(None).await.unwrap();
-    let (_, second) = staged(&host, host.release_of("webapp", "2.0", &recipe(()))).await;
+    let (_, second) = staged(&host, host.release_of("webapp", "2.0", &recipe())).await;
     second.activate(Some(&old)).await.unwrap();
     second.roll_back(Some(&old)).await.unwrap();
     let log = host.log();

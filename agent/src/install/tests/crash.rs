@@ -53,17 +53,15 @@ fn child(host: &TestHost, orders: &str) -> Child {
 ///
 /// After each of them `look` sees the host as the crash left it.
 async fn killed_ever_later(host: &TestHost, orders: &str, look: impl AsyncFn()) -> u32 {
-    let mut killed = 0;
-    for micros in (0..).map(|round: u64| round * 400) {
+    for round in 0_u32.. {
         let mut child = child(host, orders);
-        tokio::time::sleep(Duration::from_micros(micros)).await;
+        tokio::time::sleep(Duration::from_micros(400) * round).await;
         child.kill().unwrap();
         child.wait().unwrap();
         look().await;
         if host.dir().join("done").exists() {
-            return killed;
+            return round;
         }
-        killed += 1;
     }
     unreachable!("the rounds never end by themselves");
 }
