@@ -138,6 +138,11 @@ impl<S: Source> Fetcher<S> {
         }
     }
 
+    /// Where the bytes come from.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     /// The directory of the parts.
     pub fn staging(&self) -> &Path {
         &self.staging

@@ -99,7 +99,11 @@ mod tests {
         {
             let mut running = Box::pin(running);
             // Polled once, so that it is running when it is dropped.
-            assert!(futures_util::poll!(&mut running).is_pending());
+            tokio::select! {
+                biased;
+                ended = &mut running => panic!("{ended:?}"),
+                () = std::future::ready(()) => {}
+            }
             tokio::task::spawn_blocking(move || has_started.recv())
                 .await
                 .unwrap()

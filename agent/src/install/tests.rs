@@ -284,6 +284,26 @@ async fn bytes_whose_record_was_lost_are_exchanged_for_proven_ones() {
 }
 
 #[tokio::test]
+async fn a_damaged_record_counts_as_lost_and_is_written_anew() {
+    let host = TestHost::new();
+    let (record, archive) = staged(&host, host.release("1.0")).await;
+    archive.activate(None).await.unwrap();
+    let path = host
+        .state()
+        .join("releases/webapp")
+        .join(record.slot() + ".json");
+    for damage in ["", "{\"format\": 1", "{\"format\": 99}"] {
+        fs::write(&path, damage).unwrap();
+        assert!(matches!(archive.detect().unwrap(), Current::Foreign(_)));
+        archive.stage(host.release("1.0")).await.unwrap();
+        assert_eq!(
+            archive.detect().unwrap(),
+            Current::Release(Box::new(record.clone()))
+        );
+    }
+}
+
+#[tokio::test]
 async fn other_bytes_of_the_same_short_name_are_refused() {
     let host = TestHost::new();
     let verified = host.release("1.0");
