@@ -30,6 +30,11 @@ impl FileError {
         self.source.kind()
     }
 
+    /// The kernel's answer as text, for messages that name the file themselves.
+    pub fn reason(&self) -> String {
+        self.source.to_string()
+    }
+
     fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self { step, path, source }

@@ -14,6 +14,7 @@
 pub mod backoff;
 pub mod channel;
 pub mod clock;
+pub mod config;
 pub mod download;
 pub mod environment;
 pub mod fsx;
@@ -26,3 +27,4 @@ pub mod task;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod units;

@@ -12,6 +12,8 @@ use tracing::Subscriber;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use format::Lines;
+
+use crate::config::{Section, Settings};
 pub use format::LogFormat;
 
 /// What to log and how; from `[log]` of the configuration or from flags.
@@ -30,6 +32,20 @@ impl Default for LogSettings {
             level: "info".to_owned(),
             format: LogFormat::Human,
         }
+    }
+}
+
+/// `level` and `format` of a `[log]` section.
+impl Settings for LogSettings {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let Self { level, format } = Self::default();
+        let level: String = section.value("level", level);
+        if let Err(error) = parse_level(&level) {
+            section.refuse("level", &error.to_string());
+        }
+        let choices = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+        let format = section.choice("format", &choices, format);
+        Some(Self { level, format })
     }
 }
 
@@ -68,16 +84,12 @@ pub fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder()
-        .parse(&settings.level)
-        .map_err(|source| TelemetryError::Level {
-            level: settings.level.clone(),
-            source,
-        })?;
+    let filter = parse_level(&settings.level)?;
     let lines = Lines::new(settings.format, journal);
     Ok(tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
+        .with_ansi(false)
         .fmt_fields(lines.fields())
         .event_format(lines)
         .finish())
@@ -98,6 +110,15 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
         cause = next.source();
     }
     told
+}
+
+fn parse_level(level: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder()
+        .parse(level)
+        .map_err(|source| TelemetryError::Level {
+            level: level.to_owned(),
+            source,
+        })
 }
 
 #[cfg(test)]
