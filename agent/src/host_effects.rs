@@ -1,4 +1,4 @@
-//! The agent's hands: what the machine wants done, put together from fetching, trust, installers, checks and reboots.
+//! What the machine wants done to the host, put together from fetching, trust, installers, checks and reboots.
 //!
 //! Decides nothing: it finds the records that a change speaks of, calls the one who can, and gives each failure its
 //! class. Invariant: nothing is installed that did not pass `trust`, and nothing is staged where it would take the
@@ -29,16 +29,16 @@ use crate::trust::Verified;
 /// minutes.
 const BEFORE_MAX: Duration = Duration::from_mins(5);
 
-/// The hands of one agent.
+/// The effects of one agent on its host.
 #[derive(Debug)]
-pub struct Hands<S> {
+pub struct HostEffects<S> {
     site: Site,
     fetcher: Fetcher<S>,
     reboot: Reboot,
     clock: Clock,
 }
 
-impl<S: Source> Hands<S> {
+impl<S: Source> HostEffects<S> {
     /// Puts them together.
     pub fn new(site: Site, fetcher: Fetcher<S>, reboot: Reboot, clock: Clock) -> Self {
         Self {
@@ -287,7 +287,7 @@ impl<S: Source> Hands<S> {
     }
 }
 
-impl<S: Source + 'static> Effects for Hands<S> {
+impl<S: Source + 'static> Effects for HostEffects<S> {
     async fn inspect(&self) -> Result<Found, Failure> {
         self.look().map_err(fails(FailureClass::Install))
     }
