@@ -248,7 +248,11 @@ impl Installer for Archive {
                 self.stop_if_possible(&active, before).await;
             }
             Current::Release(active) => self.stop(&active, before).await?,
-            Current::Nothing | Current::Foreign(_) => {}
+            Current::Nothing => {}
+            // How to stop it is unknown. If it holds what the new release needs, that one's start or checks will tell.
+            Current::Foreign(place) => {
+                tracing::warn!(place = %place.display(), "what is active was not installed by comber");
+            }
         }
         self.switch(&self.record)?;
         self.start(&self.record, before).await
