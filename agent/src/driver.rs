@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time;
 
 use crate::effects::Effects;
-use crate::in_hand::Hands;
+use crate::hands::Hands;
 use crate::ledger::{SaveError, Store};
 
 /// Messages of the link that wait for the driver. Few: each holds the whole desired state, so the newest would do.

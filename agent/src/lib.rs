@@ -5,7 +5,7 @@
 //!                            ▲ ▲                                       │ │ │ save ─────> ledger (ledger.json)
 //!              facts_watch ──┘ └───────────── HostStatus ──────────────┘ │ ▲ events
 //!   renew ──> identity ──> link, fetch                                   ▼ │
-//!                                          in_hand ──> hands (Effects): fetch, trust, install, health, reboot
+//!                                          hands ──> host_effects: fetch, trust, install, health, reboot
 //! ```
 //!
 //! One task owns the ledger and all of the host's changes ([`driver`]); the others hold the link, the certificate, the
@@ -23,10 +23,10 @@ pub mod facts;
 pub mod facts_watch;
 pub mod feed;
 pub mod fetch;
-pub mod hands;
+mod hands;
 pub mod health;
+pub mod host_effects;
 pub mod identity;
-mod in_hand;
 pub mod install;
 pub mod ledger;
 pub mod link;

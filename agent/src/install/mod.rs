@@ -18,6 +18,7 @@
 mod archive;
 mod catalog;
 mod jobs;
+mod layout;
 mod site;
 
 use std::future::Future;

@@ -46,14 +46,14 @@ impl Body for FileBody {
 
 struct World {
     host: TestHost,
-    hands: Hands<Files>,
+    effects: HostEffects<Files>,
 }
 
 impl World {
     fn new() -> Self {
         let host = TestHost::new();
-        let hands = hands(&host, site_at(host.dir()));
-        Self { host, hands }
+        let effects = effects(&host, site_at(host.dir()));
+        Self { host, effects }
     }
 
     /// Publishes a release and says what installing it over `before` means.
@@ -75,7 +75,13 @@ impl World {
     ) -> Change {
         let (carried, release) = self.host.bundle(name, version, recipe);
         let artifact = carried.artifact;
-        self.hands.fetcher.source().0.lock().unwrap().push(carried);
+        self.effects
+            .fetcher
+            .source()
+            .0
+            .lock()
+            .unwrap()
+            .push(carried);
         Change {
             release,
             action: Action::Install { artifact },
@@ -84,14 +90,14 @@ impl World {
     }
 
     async fn install(&self, change: &Change) {
-        self.hands.fetch(change).await.unwrap();
-        self.hands.preflight(change).await.unwrap();
-        self.hands.activate(change).await.unwrap();
-        assert_eq!(self.hands.verify(change).await, Verdict::Passed);
+        self.effects.fetch(change).await.unwrap();
+        self.effects.preflight(change).await.unwrap();
+        self.effects.activate(change).await.unwrap();
+        assert_eq!(self.effects.verify(change).await, Verdict::Passed);
     }
 
     async fn active(&self, name: &str) -> Option<String> {
-        let found = self.hands.inspect().await.unwrap();
+        let found = self.effects.inspect().await.unwrap();
         found
             .active
             .get(&name.parse().unwrap())
@@ -99,7 +105,7 @@ impl World {
     }
 }
 
-fn hands(host: &TestHost, site: Site) -> Hands<Files> {
+fn effects(host: &TestHost, site: Site) -> HostEffects<Files> {
     let fetcher = Fetcher::new(Files(Mutex::default()), &host.state(), Patience::default());
     let command = vec![
         "touch".to_owned(),
@@ -107,7 +113,7 @@ fn hands(host: &TestHost, site: Site) -> Hands<Files> {
     ];
     let mut reboot = Reboot::new(command, host.dir().join("boot_id"));
     reboot.required_file = host.dir().join("reboot-required");
-    Hands::new(site, fetcher, reboot, Clock::system())
+    HostEffects::new(site, fetcher, reboot, Clock::system())
 }
 
 fn installed(change: &Change) -> Installed {
@@ -135,31 +141,31 @@ async fn an_update_goes_through_all_steps_and_back() {
     let first = world.release("1.0", "", None);
     world.install(&first).await;
     let second = world.release("2.0", "[timeouts]\nverify = \"7s\"", Some(&first));
-    let recipe = world.hands.fetch(&second).await.unwrap();
+    let recipe = world.effects.fetch(&second).await.unwrap();
     assert_eq!(recipe.timeouts.verify, Duration::from_secs(7));
     // Staged already: nobody is asked again.
-    world.hands.fetcher.source().0.lock().unwrap().clear();
-    assert_eq!(world.hands.fetch(&second).await.unwrap(), recipe);
-    assert_eq!(world.hands.verify(&second).await, Verdict::Drifted);
+    world.effects.fetcher.source().0.lock().unwrap().clear();
+    assert_eq!(world.effects.fetch(&second).await.unwrap(), recipe);
+    assert_eq!(world.effects.verify(&second).await, Verdict::Drifted);
     world.install(&second).await;
     assert_eq!(world.active("webapp").await.unwrap(), "2.0");
 
-    world.hands.roll_back(&second).await.unwrap();
+    world.effects.roll_back(&second).await.unwrap();
     assert_eq!(world.active("webapp").await.unwrap(), "1.0");
-    assert_eq!(world.hands.verify(&second).await, Verdict::Drifted);
-    let found = world.hands.inspect().await.unwrap();
+    assert_eq!(world.effects.verify(&second).await, Verdict::Drifted);
+    let found = world.effects.inspect().await.unwrap();
     assert_eq!(found.kept[&first.release.name].len(), 2);
 
     world
-        .hands
+        .effects
         .cleanup(
             &first.release.name,
             std::slice::from_ref(&first.release.version),
         )
         .await;
-    let found = world.hands.inspect().await.unwrap();
+    let found = world.effects.inspect().await.unwrap();
     assert_eq!(found.kept[&first.release.name].len(), 1);
-    let staging = fs::read_dir(world.hands.fetcher.staging()).unwrap();
+    let staging = fs::read_dir(world.effects.fetcher.staging()).unwrap();
     assert_eq!(staging.count(), 0);
 }
 
@@ -171,13 +177,13 @@ async fn a_removal_and_its_way_back() {
     let removal = removal(&first);
     world.install(&removal).await;
     assert_eq!(world.active("webapp").await, None);
-    world.hands.roll_back(&removal).await.unwrap();
+    world.effects.roll_back(&removal).await.unwrap();
     assert_eq!(world.active("webapp").await.unwrap(), "1.0");
-    assert_eq!(world.hands.verify(&removal).await, Verdict::Drifted);
+    assert_eq!(world.effects.verify(&removal).await, Verdict::Drifted);
 
     world.install(&removal).await;
-    world.hands.cleanup(&first.release.name, &[]).await;
-    assert_eq!(world.hands.inspect().await.unwrap(), Found::default());
+    world.effects.cleanup(&first.release.name, &[]).await;
+    assert_eq!(world.effects.inspect().await.unwrap(), Found::default());
     // Of a product that was never here.
     world.install(&removal).await;
 }
@@ -188,9 +194,9 @@ async fn a_check_that_fails_after_activation_is_told() {
     let check = "[[check]]\nname = \"page\"\nexec = { command = [\"sh\", \"-c\", \"echo no page; exit 1\"] }\n\
         interval = \"20ms\"\n[timeouts]\nverify = \"200ms\"";
     let change = world.release("1.0", check, None);
-    world.hands.fetch(&change).await.unwrap();
-    world.hands.activate(&change).await.unwrap();
-    let Verdict::Failed(failure) = world.hands.verify(&change).await else {
+    world.effects.fetch(&change).await.unwrap();
+    world.effects.activate(&change).await.unwrap();
+    let Verdict::Failed(failure) = world.effects.verify(&change).await else {
         panic!("it passed");
     };
     assert_eq!(failure.class, FailureClass::Health);
@@ -200,7 +206,7 @@ async fn a_check_that_fails_after_activation_is_told() {
             .starts_with("check page: sh ended with exit status: 1"),
         "{failure}"
     );
-    world.hands.roll_back(&change).await.unwrap();
+    world.effects.roll_back(&change).await.unwrap();
     assert_eq!(world.active("webapp").await, None);
 }
 
@@ -212,13 +218,13 @@ async fn a_check_before_runs_in_the_new_release_and_leaves_the_host_as_it_was() 
     let check = "[[check]]\nname = \"ready\"\nwhen = \"before\"\ninterval = \"10ms\"\ntimeout = \"200ms\"\n\
         exec = { command = [\"sh\", \"-c\", \"test $(bin/app) = 2.0 && test -e ${LOG}.ready\"] }";
     let second = world.release("2.0", check, Some(&first));
-    world.hands.fetch(&second).await.unwrap();
-    let failure = world.hands.preflight(&second).await.unwrap_err();
+    world.effects.fetch(&second).await.unwrap();
+    let failure = world.effects.preflight(&second).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Preflight);
     assert!(failure.detail.starts_with("check ready: "), "{failure}");
     assert_eq!(world.active("webapp").await.unwrap(), "1.0");
     fs::write(world.host.dir().join("log.ready"), "").unwrap();
-    world.hands.preflight(&second).await.unwrap();
+    world.effects.preflight(&second).await.unwrap();
 }
 
 #[tokio::test]
@@ -231,21 +237,28 @@ async fn what_a_release_requires_must_be_active() {
             .host
             .bundle_with("webapp", "1.0", "requires = [\"base@3.1\"]", "");
     let artifact = carried.artifact;
-    world.hands.fetcher.source().0.lock().unwrap().push(carried);
+    world
+        .effects
+        .fetcher
+        .source()
+        .0
+        .lock()
+        .unwrap()
+        .push(carried);
     let change = Change {
         release,
         action: Action::Install { artifact },
         before: None,
     };
-    world.hands.fetch(&change).await.unwrap();
-    let failure = world.hands.preflight(&change).await.unwrap_err();
+    world.effects.fetch(&change).await.unwrap();
+    let failure = world.effects.preflight(&change).await.unwrap_err();
     let expected = "base@3.1 must be active on this host before, it is not installed";
     assert_eq!(
         (failure.class, failure.detail.as_str()),
         (FailureClass::Preflight, expected)
     );
     world.install(&base).await;
-    world.hands.preflight(&change).await.unwrap();
+    world.effects.preflight(&change).await.unwrap();
 }
 
 #[tokio::test]
@@ -253,11 +266,13 @@ async fn bytes_of_another_release_are_not_staged_and_not_kept() {
     let world = World::new();
     let mut change = world.release("1.0", "", None);
     change.release.version = "9.9".parse().unwrap();
-    let failure = world.hands.fetch(&change).await.unwrap_err();
+    let failure = world.effects.fetch(&change).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Trust);
-    assert_eq!(world.hands.inspect().await.unwrap(), Found::default());
+    assert_eq!(world.effects.inspect().await.unwrap(), Found::default());
     assert_eq!(
-        fs::read_dir(world.hands.fetcher.staging()).unwrap().count(),
+        fs::read_dir(world.effects.fetcher.staging())
+            .unwrap()
+            .count(),
         0
     );
     assert!(!world.host.product().exists());
@@ -269,7 +284,7 @@ async fn bytes_that_were_exchanged_on_the_way_are_a_matter_of_trust() {
     let change = world.release("1.0", "", None);
     let other = world.release("2.0", "", None);
     {
-        let mut served = world.hands.fetcher.source().0.lock().unwrap();
+        let mut served = world.effects.fetcher.source().0.lock().unwrap();
         let path = served[1].path.clone();
         let mut bytes = fs::read(path).unwrap();
         let length = usize::try_from(served[0].artifact.carried_length).unwrap();
@@ -277,7 +292,7 @@ async fn bytes_that_were_exchanged_on_the_way_are_a_matter_of_trust() {
         fs::write(&served[0].path, bytes).unwrap();
         served.truncate(1);
     }
-    let failure = world.hands.fetch(&change).await.unwrap_err();
+    let failure = world.effects.fetch(&change).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Trust, "{failure}");
     // The right bytes are taken after all, once they come.
     let (carried, _) = world.host.bundle(
@@ -285,8 +300,8 @@ async fn bytes_that_were_exchanged_on_the_way_are_a_matter_of_trust() {
         "1.0",
         &format!("start = {}\nstop = {}\n", logging("start"), logging("stop")),
     );
-    world.hands.fetcher.source().0.lock().unwrap()[0] = carried;
-    world.hands.fetch(&change).await.unwrap();
+    world.effects.fetcher.source().0.lock().unwrap()[0] = carried;
+    world.effects.fetch(&change).await.unwrap();
     assert_ne!(change, other);
 }
 
@@ -294,8 +309,8 @@ async fn bytes_that_were_exchanged_on_the_way_are_a_matter_of_trust() {
 async fn an_artifact_that_is_not_served_is_a_failure_of_the_fetch() {
     let world = World::new();
     let change = world.release("1.0", "", None);
-    world.hands.fetcher.source().0.lock().unwrap().clear();
-    let failure = world.hands.fetch(&change).await.unwrap_err();
+    world.effects.fetcher.source().0.lock().unwrap().clear();
+    let failure = world.effects.fetch(&change).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Fetch);
     assert!(failure.detail.contains("404"), "{failure}");
 }
@@ -308,13 +323,13 @@ async fn too_little_space_is_found_before_a_byte_is_fetched() {
         panic!("{change:?}");
     };
     artifact.length = 1 << 60;
-    let failure = world.hands.fetch(&change).await.unwrap_err();
+    let failure = world.effects.fetch(&change).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Preflight);
     assert!(
         failure.detail.contains(" bytes are free") || failure.detail.contains(" are free;"),
         "{failure}"
     );
-    assert!(!world.hands.fetcher.staging().exists());
+    assert!(!world.effects.fetcher.staging().exists());
 }
 
 #[tokio::test]
@@ -350,9 +365,9 @@ async fn going_back_to_what_is_lost_is_a_failure_of_the_way_back() {
     let world = World::new();
     let first = world.release("1.0", "", None);
     let second = world.release("2.0", "", Some(&first));
-    world.hands.fetch(&second).await.unwrap();
-    world.hands.activate(&second).await.unwrap();
-    let failure = world.hands.roll_back(&second).await.unwrap_err();
+    world.effects.fetch(&second).await.unwrap();
+    world.effects.activate(&second).await.unwrap();
+    let failure = world.effects.roll_back(&second).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Rollback);
     assert_eq!(failure.detail, "webapp@1.0 is not on this host any more");
 }
@@ -373,13 +388,20 @@ async fn a_product_neither_moves_nor_takes_anothers_directory() {
         };
         let (carried, release) = world.host.bundle_at(name, "2.0", path);
         let artifact = carried.artifact;
-        world.hands.fetcher.source().0.lock().unwrap().push(carried);
+        world
+            .effects
+            .fetcher
+            .source()
+            .0
+            .lock()
+            .unwrap()
+            .push(carried);
         let change = Change {
             release,
             action: Action::Install { artifact },
             before: None,
         };
-        let failure = world.hands.fetch(&change).await.unwrap_err();
+        let failure = world.effects.fetch(&change).await.unwrap_err();
         assert_eq!(failure.class, FailureClass::Preflight);
         assert!(failure.detail.contains(expected), "{failure}");
     }
@@ -390,10 +412,10 @@ async fn a_product_neither_moves_nor_takes_anothers_directory() {
 async fn the_host_may_ask_for_a_reboot_and_is_asked() {
     let world = World::new();
     let change = world.release("1.0", "", None);
-    world.hands.fetch(&change).await.unwrap();
-    assert!(!world.hands.activate(&change).await.unwrap().needs_reboot);
+    world.effects.fetch(&change).await.unwrap();
+    assert!(!world.effects.activate(&change).await.unwrap().needs_reboot);
     fs::write(world.host.dir().join("reboot-required"), "").unwrap();
-    assert!(world.hands.activate(&change).await.unwrap().needs_reboot);
-    world.hands.reboot(&change.release).await.unwrap();
+    assert!(world.effects.activate(&change).await.unwrap().needs_reboot);
+    world.effects.reboot(&change.release).await.unwrap();
     assert!(world.host.dir().join("rebooted").exists());
 }
