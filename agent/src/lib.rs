@@ -12,6 +12,7 @@
 //! facts and the service manager, and every channel between them is bounded or holds the newest only. Decisions are
 //! made in `comber-machine`; this crate acts. `app` is the one place that puts it together.
 
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod driver;
