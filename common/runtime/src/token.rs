@@ -89,7 +89,7 @@ impl Token {
 
     /// What the controller stores in place of the secret.
     pub fn secret_hash(&self) -> SecretHash {
-        SecretHash(Sha256::digest(self.secret).into())
+        SecretHash::of(&self.secret)
     }
 
     /// The whole token as text. Only for showing it to its owner and for sending it over a verified connection.
@@ -149,6 +149,11 @@ impl fmt::Debug for Token {
 }
 
 impl SecretHash {
+    /// The hash of a secret that a peer sent; whatever its length, another secret has another hash.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
     /// The 32 bytes, as they are stored.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -8,10 +8,15 @@ mod command;
 mod explain;
 mod fence;
 mod gate;
+mod hold;
 mod input;
 mod plan;
 mod preview;
+mod scratch;
+mod select;
+mod steps;
 mod tally;
+mod time;
 
 use comber_model::rollout::Outcomes;
 use jiff::Timestamp;
@@ -29,8 +34,9 @@ pub use preview::{Preview, PreviewWave, exposure, preview, preview_as};
 
 /// Plans everything that follows from the input at that time.
 pub fn plan(input: &PlanInput, now: Timestamp) -> (Plan, PlanReport) {
-    let _ = now;
-    (Plan::empty(input.generation), PlanReport::default())
+    let mut scratch = scratch::Scratch::new(input, now);
+    let report = steps::run(&mut scratch);
+    (scratch.into_plan(), report)
 }
 
 /// How many hosts of a rollout stand where.

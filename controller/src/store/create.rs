@@ -105,10 +105,7 @@ fn clear_unfinished(dir: &Path, marker: &Path) -> Result<(), OpenError> {
             );
             return Err(OpenError::Damaged { damage });
         }
-        match path.is_dir() {
-            true => tables::remove(&path)?,
-            false => disk::remove(&path)?,
-        }
+        disk::remove_any(&path)?;
     }
     Ok(())
 }

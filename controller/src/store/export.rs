@@ -240,13 +240,13 @@ pub(super) fn verify(path: &Path) -> Result<Summary, ReadError> {
             set.add(record::hash(key, left));
         }
     }
-    match set == summary.state.set {
-        true => Ok(summary),
-        false => Err(ReadError::Damage(Damage::new(
+    if set != summary.state.set {
+        return Err(ReadError::Damage(Damage::new(
             path,
             "holds other records than it states",
-        ))),
+        )));
     }
+    Ok(summary)
 }
 
 /// What an operation leaves of its key.
@@ -317,13 +317,11 @@ impl<'a> Input<'a> {
 
     fn sealed(&mut self, len: usize, what: &str) -> Result<Vec<u8>, ReadError> {
         let mut bytes = self.take(len + 4)?;
-        match super::codec::unseal(&bytes).is_some() {
-            true => {
-                bytes.truncate(len);
-                Ok(bytes)
-            }
-            false => Err(self.damage(what)),
+        if super::codec::unseal(&bytes).is_none() {
+            return Err(self.damage(what));
         }
+        bytes.truncate(len);
+        Ok(bytes)
     }
 
     fn header(&mut self) -> Result<Epoch, ReadError> {
@@ -352,10 +350,10 @@ impl<'a> Input<'a> {
             return Err(self.damage("has a chunk longer than any that is written"));
         }
         let body = self.take(len)?;
-        match crc32c::crc32c(&body) == crc {
-            true => Ok((kind, body)),
-            false => Err(self.damage("has a damaged chunk")),
+        if crc32c::crc32c(&body) != crc {
+            return Err(self.damage("has a damaged chunk"));
         }
+        Ok((kind, body))
     }
 
     fn end(&self, body: &[u8], digest: &[u8; 32]) -> Result<State, ReadError> {

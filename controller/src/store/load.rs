@@ -50,12 +50,11 @@ impl From<export::ReadError> for LoadError {
 impl LoadError {
     pub(super) fn into_open(self) -> OpenError {
         match self {
-            Self::Disk(error) => OpenError::Disk(error),
+            Self::Disk(error) | Self::Tables(Fatal::Disk(error)) => OpenError::Disk(error),
             Self::Damage(damage) => OpenError::Damaged { damage },
             Self::Tables(Fatal::Tables { dir, what }) => OpenError::Damaged {
                 damage: Damage::new(&dir, what),
             },
-            Self::Tables(Fatal::Disk(error)) => OpenError::Disk(error),
             Self::Tables(Fatal::Writer) => OpenError::Damaged {
                 damage: Damage::new(Path::new("tables"), "were not filled"),
             },

@@ -126,7 +126,7 @@ impl Worker {
             (Ok(revision), Some(observer)) if what == "checkpoint" => {
                 observer.checkpointed(*revision);
             }
-            (Err(BackupError::Closed), _) | (Ok(_), _) => {}
+            (Err(BackupError::Closed) | Ok(_), _) => {}
             (Err(error), _) => tracing::error!(error = %chain(error), what, "not made"),
         }
         if let Some(done) = done {
@@ -317,11 +317,9 @@ fn copy_commits(
             }
         }
     }
-    match next == end.next() {
-        true => Ok(()),
-        false => {
-            let what = format!("lacks the commits from revision {next} on");
-            Err(ExportError::Damage(Damage::new(&ledger.dir, what)))
-        }
+    if next != end.next() {
+        let what = format!("lacks the commits from revision {next} on");
+        return Err(ExportError::Damage(Damage::new(&ledger.dir, what)));
     }
+    Ok(())
 }

@@ -292,9 +292,10 @@ impl Drop for StopGuard {
 }
 
 const fn known(id: LeaseId, held: bool) -> Result<(), CommitError> {
-    match held {
-        true => Ok(()),
-        false => Err(CommitError::LeaseUnknown { id }),
+    if held {
+        Ok(())
+    } else {
+        Err(CommitError::LeaseUnknown { id })
     }
 }
 
