@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use comber_machine::{Change, Found, Recipe, State};
+use comber_model::release::RebootPolicy;
 use comber_model::{
     Action, AgentState, Artifact, Assignment, Digest, FailureClass, Generation, Grant, ReleaseId,
     ReleaseName, ReportResult, RolloutId, Version,
@@ -41,6 +42,7 @@ struct Script {
     /// How long each save takes.
     slow: Arc<Mutex<Duration>>,
     hand: ManualClock,
+    recipe: Arc<Mutex<Recipe>>,
 }
 
 /// Says so when a call is dropped before it ended.
@@ -95,7 +97,12 @@ impl Effects for Script {
     }
 
     async fn fetch(&self, _: &Change) -> Result<Recipe, Failure> {
-        self.call("fetch").await.map(|()| Recipe::default())
+        self.call("fetch").await?;
+        Ok(self
+            .recipe
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone())
     }
 
     async fn preflight(&self, _: &Change) -> Result<(), Failure> {
@@ -171,6 +178,7 @@ impl Agent {
             broken_saves: Arc::default(),
             slow: Arc::default(),
             hand,
+            recipe: Arc::default(),
         };
         Self::start(dir, script, clock, calls).await
     }
@@ -496,6 +504,48 @@ async fn a_failure_on_the_way_back_is_broken() {
     let status = agent.reaches(AgentState::Broken).await;
     let failure = status.reports[0].result.failure().unwrap();
     assert_eq!(failure.class, FailureClass::Rollback);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_reboot_is_asked_for_again() {
+    let mut agent = Agent::new().await;
+    agent.script.recipe.lock().unwrap().reboot = RebootPolicy::Required;
+    agent.will("reboot", Reply::Bad);
+    agent.send(FromLink::Connected).await;
+    agent.desired(1, true, None).await;
+    agent.granted(LONG).await;
+    agent.reaches(AgentState::Rebooting).await;
+    agent
+        .calls(&[
+            "fetch in fetching",
+            "preflight in staged",
+            "activate in activating",
+        ])
+        .await;
+    agent.calls(&["reboot in rebooting"]).await;
+    agent.script.hand.advance(Duration::from_secs(61));
+    agent.calls(&["reboot in rebooting"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_never_stops_talking_keeps_nothing_from_ending() {
+    let mut agent = Agent::new().await;
+    agent.send(FromLink::Connected).await;
+    agent.desired(1, true, None).await;
+    agent.granted(LONG).await;
+    let from_link = agent.handle.from_link.clone();
+    let talking = comber_runtime::task::spawn("talker", &agent.shutdown, async move {
+        let desired = Desired {
+            generation: Generation(1),
+            assignment: Some(assignment()),
+            ..Desired::default()
+        };
+        let epoch = Epoch([7; 16]);
+        let heard = FromLink::Desired { epoch, desired };
+        while from_link.send(heard.clone()).await.is_ok() {}
+    });
+    agent.reaches(AgentState::Committed).await;
+    talking.abort();
 }
 
 #[tokio::test(start_paused = true)]
