@@ -43,8 +43,6 @@ pub const DEFAULT_FETCH_IDLE: Duration = Duration::from_secs(30);
 pub const DEFAULT_FETCH_BACKOFF_MIN: Duration = Duration::from_secs(2);
 /// No pause of a fetch is longer.
 pub const DEFAULT_FETCH_BACKOFF_MAX: Duration = Duration::from_mins(2);
-/// Outlasts a controller's upgrade and most cuts of a line; after it people should hear of it.
-pub const DEFAULT_FETCH_GIVE_UP: Duration = Duration::from_mins(30);
 
 /// Longest value of a variable in bytes: an argument of a command, not a file.
 const VARIABLE_MAX: usize = 4096;
@@ -120,8 +118,6 @@ pub struct FetchSettings {
     pub backoff_min: Duration,
     /// No pause is longer.
     pub backoff_max: Duration,
-    /// The fetch fails when no new byte came for this long.
-    pub give_up: Duration,
 }
 
 impl LinkSettings {
@@ -213,7 +209,6 @@ impl Settings for FetchSettings {
             idle_timeout: timer(section, "idle_timeout", DEFAULT_FETCH_IDLE),
             backoff_min,
             backoff_max,
-            give_up: timer(section, "give_up", DEFAULT_FETCH_GIVE_UP),
         })
     }
 }

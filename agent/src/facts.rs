@@ -78,7 +78,7 @@ fn os(release: &str) -> OsFacts {
     let value = |wanted: &str| {
         let lines = release.lines().filter_map(|line| line.split_once('='));
         // As in a shell, the last of several lines counts.
-        let found = lines.filter(|(key, _)| key.trim() == wanted).last();
+        let found = lines.rev().find(|(key, _)| key.trim() == wanted);
         found.map_or_else(String::new, |(_, value)| unquoted(value))
     };
     OsFacts {

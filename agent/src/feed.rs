@@ -3,13 +3,13 @@
 //! The link shows only the newest, so that it never waits; whoever reads late reads less. Invariant: the events told
 //! are in an order that could have happened: nothing is desired by a controller that is not connected.
 
-use comber_machine::{Epoch, Event};
+use comber_machine::Epoch;
 use tokio::sync::{mpsc, watch};
 
-use crate::link::LinkView;
+use crate::{driver::FromLink, link::LinkView};
 
 /// Tells the driver of every change until either side ends.
-pub async fn run(mut view: watch::Receiver<LinkView>, events: mpsc::Sender<Event>) {
+pub async fn run(mut view: watch::Receiver<LinkView>, events: mpsc::Sender<FromLink>) {
     let mut known = LinkView::default();
     loop {
         let present = view.borrow_and_update().clone();
@@ -25,7 +25,7 @@ pub async fn run(mut view: watch::Receiver<LinkView>, events: mpsc::Sender<Event
     }
 }
 
-fn news(known: &LinkView, present: &LinkView) -> Vec<Event> {
+fn news(known: &LinkView, present: &LinkView) -> Vec<FromLink> {
     let desired = present
         .desired
         .clone()
@@ -33,14 +33,14 @@ fn news(known: &LinkView, present: &LinkView) -> Vec<Event> {
     let was_up = known.connected || present.connected || desired.is_some();
     let mut events = Vec::new();
     if was_up && !known.connected {
-        events.push(Event::Connected);
+        events.push(FromLink::Connected);
     }
     if let Some((epoch, desired)) = desired {
         let epoch = Epoch(epoch);
-        events.push(Event::Desired { epoch, desired });
+        events.push(FromLink::Desired { epoch, desired });
     }
     if was_up && !present.connected {
-        events.push(Event::Disconnected);
+        events.push(FromLink::Disconnected);
     }
     events
 }
@@ -60,11 +60,10 @@ mod tests {
     }
 
     fn told(known: &LinkView, present: &LinkView) -> String {
-        let letter = |event: &Event| match event {
-            Event::Connected => 'c',
-            Event::Desired { .. } => 'd',
-            Event::Disconnected => '-',
-            _ => '?',
+        let letter = |event: &FromLink| match event {
+            FromLink::Connected => 'c',
+            FromLink::Desired { .. } => 'd',
+            FromLink::Disconnected => '-',
         };
         news(known, present).iter().map(letter).collect()
     }

@@ -1,4 +1,4 @@
-//! Brings carried bytes to the host: resumes where it stopped, tries again until nothing moves any more.
+//! Brings carried bytes to the host: resumes where it stopped, and tries again for as long as it is let.
 //!
 //! Writes `<state>/staging/<digest>.part` and nothing else; what the bytes are worth is for `trust` to say. Invariant:
 //! the file never grows beyond the carried length of the assignment, whoever sends.
@@ -13,13 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use comber_model::{Artifact, Digest};
 use comber_runtime::backoff::Backoff;
-use comber_runtime::clock::Clock;
 use comber_runtime::fsx::{self, FileError};
 use thiserror::Error;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
-pub use https::{HttpsBody, HttpsSource};
+pub use https::{HttpsBody, HttpsSource, MakeTls};
 
 use crate::trust::Unverified;
 
@@ -33,17 +32,14 @@ pub struct Patience {
     pub backoff_min: Duration,
     /// No pause is longer.
     pub backoff_max: Duration,
-    /// Given up when no new byte came for this long.
-    pub give_up: Duration,
 }
 
 impl Default for Patience {
-    /// Half an hour outlasts a controller's upgrade and most cuts of a line; after it people should hear of it.
+    /// A dropped connection costs a second or so; a controller that is down is asked every minute on average.
     fn default() -> Self {
         Self {
             backoff_min: Duration::from_secs(2),
             backoff_max: Duration::from_mins(2),
-            give_up: Duration::from_mins(30),
         }
     }
 }
@@ -86,21 +82,6 @@ pub enum FetchError {
     /// The source said something that will stay so.
     #[error("the artifact cannot be had")]
     Source(#[from] SourceError),
-    /// It went wrong for too long.
-    #[error("no byte came for {after:?}; {have} of {wanted} bytes are here after {tries} tries")]
-    GaveUp {
-        /// As configured.
-        after: Duration,
-        /// Bytes that are here.
-        have: u64,
-        /// Carried bytes in all.
-        wanted: u64,
-        /// Tries since the last new byte.
-        tries: u32,
-        /// What went wrong last.
-        #[source]
-        last: Box<FetchError>,
-    },
     /// The answer ended early.
     #[error("the answer ended after {have} of {wanted} bytes")]
     Short {
@@ -134,9 +115,7 @@ impl FetchError {
         match self {
             Self::Source(error) => error.is_retryable,
             Self::Short { .. } => true,
-            Self::GaveUp { .. } | Self::TooLong { .. } | Self::Write { .. } | Self::Staging(_) => {
-                false
-            }
+            Self::TooLong { .. } | Self::Write { .. } | Self::Staging(_) => false,
         }
     }
 }
@@ -147,18 +126,26 @@ pub struct Fetcher<S> {
     source: S,
     staging: PathBuf,
     patience: Patience,
-    clock: Clock,
 }
 
 impl<S: Source> Fetcher<S> {
     /// Keeps its parts in `<state_dir>/staging`.
-    pub fn new(source: S, state_dir: &Path, patience: Patience, clock: Clock) -> Self {
+    pub fn new(source: S, state_dir: &Path, patience: Patience) -> Self {
         Self {
             source,
             staging: state_dir.join("staging"),
             patience,
-            clock,
         }
+    }
+
+    /// Where the bytes come from.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The directory of the parts.
+    pub fn staging(&self) -> &Path {
+        &self.staging
     }
 
     /// Where the bytes of that artifact are or will be.
@@ -172,13 +159,14 @@ impl<S: Source> Fetcher<S> {
         artifact.carried_length.saturating_sub(have)
     }
 
-    /// Brings all bytes and makes them durable. Parts of other artifacts are removed: a host has one assignment.
+    /// Brings all bytes and makes them durable. A source that is away is asked again without end: giving up is for
+    /// whoever drops the future. Parts of other artifacts are removed: a host has one assignment.
     ///
     /// Cancelled or failed, it leaves what came, and the next call goes on from there.
     pub async fn fetch(&self, artifact: &Artifact) -> Result<Unverified, FetchError> {
         fsx::create_dir_durable(&self.staging, 0o700)?;
-        self.discard_others(&artifact.digest);
         let path = self.part(&artifact.digest);
+        self.sweep(Some(&path));
         let mut part = Part::open(path.clone(), artifact.carried_length).await?;
         self.fill(&mut part, &artifact.digest).await?;
         part.finish().await?;
@@ -196,7 +184,6 @@ impl<S: Source> Fetcher<S> {
 
     async fn fill(&self, part: &mut Part, digest: &Digest) -> Result<(), FetchError> {
         let mut backoff = Backoff::new(self.patience.backoff_min, self.patience.backoff_max);
-        let mut moved_at = self.clock.boot();
         loop {
             let before = part.have;
             let failed = match self.once(part, digest).await {
@@ -205,21 +192,9 @@ impl<S: Source> Fetcher<S> {
                 Err(error) => error,
             };
             if part.have > before {
-                moved_at = self.clock.boot();
                 backoff.reset();
             }
-            let idle = self.clock.boot().saturating_sub(moved_at);
-            let left = self.patience.give_up.saturating_sub(idle);
-            if left.is_zero() {
-                return Err(FetchError::GaveUp {
-                    after: self.patience.give_up,
-                    have: part.have,
-                    wanted: part.wanted,
-                    tries: backoff.tries() + 1,
-                    last: Box::new(failed),
-                });
-            }
-            let pause = backoff.next_random().min(left);
+            let pause = backoff.next_random();
             let error = comber_runtime::telemetry::error_chain(&failed);
             tracing::info!(%digest, have = part.have, ?pause, error, "fetching goes on after a pause");
             tokio::time::sleep(pause).await;
@@ -247,14 +222,18 @@ impl<S: Source> Fetcher<S> {
         Ok(())
     }
 
-    fn discard_others(&self, digest: &Digest) {
-        let keep = self.part(digest);
+    /// Removes the bytes of all artifacts.
+    pub fn discard_all(&self) {
+        self.sweep(None);
+    }
+
+    fn sweep(&self, keep: Option<&Path>) {
         let Ok(entries) = std::fs::read_dir(&self.staging) else {
             return;
         };
         for path in entries.flatten().map(|entry| entry.path()) {
             let is_part = path.extension().is_some_and(|ending| ending == PART);
-            if is_part && path != keep {
+            if is_part && Some(&*path) != keep {
                 // It only costs space, and the next fetch tries again.
                 let _ = std::fs::remove_file(path);
             }
@@ -332,3 +311,5 @@ fn write_to(path: &Path) -> impl FnOnce(io::Error) -> FetchError {
     move |source| FetchError::Write { path, source }
 }
 
+#[cfg(test)]
+mod tests;

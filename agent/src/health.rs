@@ -103,7 +103,7 @@ impl Health {
             } else {
                 0
             };
-            state.last = found.or(state.last.take());
+            state.last = found.or_else(|| state.last.take());
             if state.in_a_row >= check.successes {
                 return Ok(());
             }

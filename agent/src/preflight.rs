@@ -157,4 +157,4 @@ fn instead(found: Option<&Version>) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,7 @@ use comber_model::ReleaseId;
 use tempfile::TempDir;
 
 use crate::exec::Exec;
-use crate::install::{Catalog, Record, Site};
+use crate::install::{Catalog, Jobs, Record, Site};
 use crate::surroundings::Variables;
 use crate::trust::{Unverified, Verified};
 
@@ -87,6 +87,38 @@ impl TestHost {
         version: &str,
         recipe: &str,
     ) -> (Unverified, ReleaseId) {
+        self.bundle_with(name, version, "", recipe)
+    }
+
+    /// A release that says more of itself than of its installer.
+    pub(crate) fn bundle_with(
+        &self,
+        name: &str,
+        version: &str,
+        release: &str,
+        recipe: &str,
+    ) -> (Unverified, ReleaseId) {
+        let installer = format!("path = \"/opt/{name}\"\n{recipe}");
+        self.build(name, version, release, &installer)
+    }
+
+    /// A release for that directory.
+    pub(crate) fn bundle_at(
+        &self,
+        name: &str,
+        version: &str,
+        path: &str,
+    ) -> (Unverified, ReleaseId) {
+        self.build(name, version, "", &format!("path = \"{path}\""))
+    }
+
+    fn build(
+        &self,
+        name: &str,
+        version: &str,
+        release: &str,
+        installer: &str,
+    ) -> (Unverified, ReleaseId) {
         let source = tempfile::tempdir_in(self.dir.path()).unwrap();
         let files = source.path().join("files");
         fs::create_dir_all(files.join("bin")).unwrap();
@@ -94,8 +126,8 @@ impl TestHost {
         fs::write(files.join("bin/app"), "#!/bin/sh\ncat version\n").unwrap();
         fs::set_permissions(files.join("bin/app"), fs::Permissions::from_mode(0o755)).unwrap();
         let manifest = format!(
-            "name = \"{name}\"\nversion = \"{version}\"\n[installer]\ntype = \"archive\"\n\
-             path = \"/opt/{name}\"\n{recipe}\n"
+            "name = \"{name}\"\nversion = \"{version}\"\n{release}\n\
+             [installer]\ntype = \"archive\"\n{installer}\n"
         );
         fs::write(source.path().join("release.toml"), manifest).unwrap();
         let out = self.dir.path().join(format!("{name}-{version}.bundle"));
@@ -116,6 +148,7 @@ pub(crate) fn site_at(dir: &Path) -> Site {
         exec: Exec::new(dir.join("state")),
         variables: Variables::from([("LOG".to_owned(), log)]),
         catalog: Catalog::new(&dir.join("state")),
+        jobs: Jobs::default(),
     }
 }
 

@@ -152,6 +152,12 @@ impl Moving<'_> {
         match answer {
             Answer::ChecksPassed => self.commit(&work, recipe),
             Answer::ChecksFailed(failure) => self.not_activated(&work, failure),
+            // A newer plan waited for the end of the look: this work must not go on to an activation.
+            Answer::Drifted if self.next.next.is_some() => {
+                let failure = Failure::new(FailureClass::Rejected, "a newer plan replaced it");
+                self.run(Effect::Inspect);
+                self.not_activated(&work, failure);
+            }
             Answer::Drifted => {
                 self.run(Effect::Inspect);
                 self.fetch(work);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use comber_model::release::RebootPolicy;
-use comber_model::{Action, Assignment, Failure, FailureClass};
+use comber_model::{Action, Assignment, Failure, FailureClass, Generation};
 
 use crate::ledger::{Next, REPORTS_MAX};
 use crate::state::{Request, Way, Work};
@@ -28,14 +28,25 @@ impl Moving<'_> {
             | State::Verifying { .. }
             | State::RollingBack { .. } => return,
         }
-        if self.next.reports.len() >= REPORTS_MAX {
-            return;
-        }
-        let Some(next) = self.next.next.take() else {
+        let Some(Next {
+            generation,
+            assignment,
+        }) = self.next.next.take()
+        else {
             return;
         };
-        let refusal = self.refusal(&next.assignment);
-        let work = self.work(next);
+        let Some(assignment) = assignment else {
+            return;
+        };
+        if self.next.reports.len() >= REPORTS_MAX {
+            self.next.next = Some(Next {
+                generation,
+                assignment: Some(assignment),
+            });
+            return;
+        }
+        let refusal = self.refusal(&assignment);
+        let work = self.work(generation, assignment);
         match refusal {
             Some(detail) => {
                 let failure = Failure::new(FailureClass::Rejected, detail);
@@ -46,10 +57,10 @@ impl Moving<'_> {
         }
     }
 
-    fn work(&self, next: Next) -> Work {
+    fn work(&self, generation: Generation, assignment: Assignment) -> Work {
         Work {
-            assignment: next.assignment,
-            generation: next.generation,
+            assignment,
+            generation,
             started_at: self.now.wall,
             before: None,
             began_in: None,

@@ -84,9 +84,9 @@ impl Moving<'_> {
             self.next.next = None;
             return;
         }
-        self.next.next = assignment.map(|assignment| Next {
+        self.next.next = Some(Next {
             generation,
-            assignment: assignment.clone(),
+            assignment: assignment.cloned(),
         });
         if self.may_be_dropped() {
             self.run(Effect::Cancel);

@@ -61,7 +61,9 @@ impl Source for HttpsSource {
             idle_timeout: self.idle_timeout,
         };
         let download = https_get(&request, &tls).await;
-        download.map(HttpsBody).map_err(source_error)
+        download
+            .map(HttpsBody)
+            .map_err(|error| source_error(&error))
     }
 }
 
@@ -75,13 +77,13 @@ impl Body for HttpsBody {
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, SourceError> {
-        self.0.chunk().await.map_err(source_error)
+        self.0.chunk().await.map_err(|error| source_error(&error))
     }
 }
 
-fn source_error(error: GetError) -> SourceError {
+fn source_error(error: &GetError) -> SourceError {
     SourceError {
-        problem: error_chain(&error),
+        problem: error_chain(error),
         is_retryable: error.is_retryable(),
     }
 }

@@ -11,40 +11,34 @@
 //! written to and never removed; where its record was lost, it is exchanged whole for proven bytes.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use comber_model::Version;
 use comber_model::release::{ArchiveInstaller, Installer as Recipe};
-use comber_runtime::fsx::{self, FileError};
-use rustix::fs::{CWD, RenameFlags};
 
-use super::{Current, InstallError, Installer, Record, Site};
+use super::layout::{self, Layout, Link};
+use super::{Current, InstallError, Installer, Record, Site, Stop};
 use crate::exec::{ExecError, Run};
 use crate::surroundings::Variables;
 use crate::trust::Verified;
-
-const RELEASES: &str = "releases";
-pub(super) const CURRENT: &str = "current";
-/// The link that is about to become `current`.
-const NEXT: &str = ".current.next";
-/// Digits of the digest at the end of a release's directory.
-const SHORT_DIGEST: usize = 12;
 
 /// Installs one release.
 #[derive(Debug)]
 pub struct Archive {
     site: Site,
     record: Record,
-    dir: PathBuf,
+    layout: Layout,
 }
 
 impl Archive {
     pub(super) fn new(site: Site, record: Record) -> Self {
-        let dir = site.product_dir(&record);
-        Self { site, record, dir }
+        let layout = Layout::new(site.product_dir(&record));
+        Self {
+            site,
+            record,
+            layout,
+        }
     }
 
     /// Whether the bytes are in place: they have their final name only when they are whole.
@@ -60,11 +54,11 @@ impl Archive {
     }
 
     fn place(&self, record: &Record) -> PathBuf {
-        self.dir.join(RELEASES).join(record.slot())
+        self.layout.place(&record.slot())
     }
 
     /// Blocking part of `stage`. The record comes first: a directory without one would be of unknown origin.
-    fn unpack(&self, verified: &Verified) -> Result<(), InstallError> {
+    fn unpack(&self, verified: &Verified, stop: &Stop) -> Result<(), InstallError> {
         let place = self.place(&self.record);
         let name = &self.record.manifest.name;
         let known = self.site.catalog.by_slot(name, &self.record.slot())?;
@@ -80,53 +74,28 @@ impl Archive {
         if known.is_some() && is_there {
             return Ok(());
         }
-        make_public(&self.dir)?;
-        make_public(&self.dir.join(RELEASES))?;
-        self.site.catalog.put(&self.record)?;
+        self.layout.make()?;
         if is_there {
-            return self.replace_unknown(verified, &place);
+            return self.replace_unknown(verified, stop);
         }
-        unpack(verified, &place)
+        self.site.catalog.put(&self.record)?;
+        unpack(verified, &place, stop)
     }
 
     /// The record of these bytes was lost, so they are not trusted; but they may be in use, so they stay until proven
-    /// ones take their place in one step.
-    fn replace_unknown(&self, verified: &Verified, place: &Path) -> Result<(), InstallError> {
-        let fresh = with_ending(place, ".fresh.partial");
+    /// ones take their place in one step. Only then is there a record again: it must never vouch for the old ones.
+    fn replace_unknown(&self, verified: &Verified, stop: &Stop) -> Result<(), InstallError> {
+        let slot = self.record.slot();
+        let fresh = self.layout.fresh(&slot);
         if fresh.exists() {
-            fs::remove_dir_all(&fresh).map_err(io_at("remove", &fresh))?;
+            fs::remove_dir_all(&fresh).map_err(layout::io_at("remove", &fresh))?;
         }
-        unpack(verified, &fresh)?;
-        rustix::fs::renameat_with(CWD, &fresh, CWD, place, RenameFlags::EXCHANGE)
-            .map_err(|errno| io_at("exchange", place)(errno.into()))?;
-        fsx::fsync_dir(&self.dir.join(RELEASES)).map_err(file_at("sync", place))?;
-        fs::remove_dir_all(&fresh).map_err(io_at("remove", &fresh))
+        unpack(verified, &fresh, stop)?;
+        self.layout.exchange(&slot)?;
+        Ok(self.site.catalog.put(&self.record)?)
     }
 
-    fn link(&self) -> Result<Link, InstallError> {
-        let current = self.dir.join(CURRENT);
-        let target = match fs::read_link(&current) {
-            Ok(target) => target,
-            Err(error) if is_absent(&error) => return Ok(Link::Absent),
-            // What is there is no link.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                return Ok(Link::Other(current));
-            }
-            Err(error) => return Err(io_at("read the link", &current)(error)),
-        };
-        let slot = target.strip_prefix(RELEASES).ok().and_then(Path::to_str);
-        match slot {
-            Some(slot) if is_slot(slot) => Ok(Link::Slot(slot.to_owned())),
-            Some(_) | None => Ok(Link::Other(target)),
-        }
-    }
-
-    /// The point of no return, both ways.
     fn switch(&self, record: &Record) -> Result<(), InstallError> {
-        let current = self.dir.join(CURRENT);
-        if fs::symlink_metadata(&current).is_ok_and(|metadata| !metadata.is_symlink()) {
-            return Err(InstallError::NotALink { path: current });
-        }
         let place = self.place(record);
         if !place.is_dir() {
             return Err(InstallError::Gone {
@@ -134,22 +103,7 @@ impl Archive {
                 path: place,
             });
         }
-        let next = self.dir.join(NEXT);
-        fsx::remove_durable(&next).map_err(file_at("remove", &next))?;
-        symlink(Path::new(RELEASES).join(record.slot()), &next).map_err(io_at("create", &next))?;
-        fs::rename(&next, &current).map_err(io_at("replace", &current))?;
-        fsx::fsync_dir(&self.dir).map_err(file_at("sync", &self.dir))
-    }
-
-    fn unlink(&self) -> Result<(), InstallError> {
-        let current = self.dir.join(CURRENT);
-        if fs::symlink_metadata(&current).is_ok_and(|metadata| !metadata.is_symlink()) {
-            return Err(InstallError::NotALink { path: current });
-        }
-        if !self.dir.is_dir() {
-            return Ok(());
-        }
-        fsx::remove_durable(&current).map_err(file_at("remove", &current))
+        self.layout.switch(&record.slot())
     }
 
     /// Stops a release in its own directory, whatever is current.
@@ -169,7 +123,7 @@ impl Archive {
     /// Starts the release that is current. Units are restarted, so that one which runs the old bytes takes the new ones.
     async fn start(&self, record: &Record, before: Option<&Record>) -> Result<(), InstallError> {
         let recipe = recipe(record);
-        let current = self.dir.join(CURRENT);
+        let current = self.layout.current();
         if !recipe.restart.is_empty() {
             self.command("restart", &recipe.restart, &current, record, before)
                 .await?;
@@ -209,7 +163,9 @@ impl Archive {
     ) -> Result<(), InstallError> {
         let command = ["systemctl", action, unit].map(str::to_owned);
         let none = Variables::new();
-        let ran = self.run(&command, &self.dir, &none, timeout(record)).await;
+        let ran = self
+            .run(&command, self.layout.dir(), &none, timeout(record))
+            .await;
         ran.map_err(|source| InstallError::Unit {
             action,
             unit: unit.to_owned(),
@@ -244,9 +200,8 @@ impl Archive {
     }
 
     fn sweep(&self, keep: &[Version]) -> Result<(), InstallError> {
-        let releases = self.dir.join(RELEASES);
-        comber_bundle::remove_partial(&releases)?;
-        let active = match self.link()? {
+        comber_bundle::remove_partial(&self.layout.releases())?;
+        let active = match self.layout.link()? {
             Link::Slot(slot) => Some(slot),
             Link::Absent | Link::Other(_) => None,
         };
@@ -258,18 +213,16 @@ impl Archive {
                 kept.push(record.slot());
             }
         }
-        for slot in slots(&releases)? {
+        for slot in self.layout.slots()? {
             if !kept.contains(&slot) {
-                discard(&releases.join(slot))?;
+                self.layout.discard(&slot)?;
             }
         }
         for record in records.iter().filter(|one| !kept.contains(&one.slot())) {
             self.site.catalog.remove(record)?;
         }
         if kept.is_empty() {
-            // Each stays where something else is in it.
-            let _ = fs::remove_dir(&releases);
-            let _ = fs::remove_dir(&self.dir);
+            self.layout.unmake();
         }
         Ok(())
     }
@@ -278,7 +231,10 @@ impl Archive {
 impl Installer for Archive {
     async fn stage(&self, verified: Verified) -> Result<(), InstallError> {
         let this = Self::new(self.site.clone(), self.record.clone());
-        blocking(move || this.unpack(&verified)).await
+        self.site
+            .jobs
+            .run(move |stop| this.unpack(&verified, stop))
+            .await
     }
 
     async fn activate(&self, before: Option<&Record>) -> Result<(), InstallError> {
@@ -292,7 +248,11 @@ impl Installer for Archive {
                 self.stop_if_possible(&active, before).await;
             }
             Current::Release(active) => self.stop(&active, before).await?,
-            Current::Nothing | Current::Foreign(_) => {}
+            Current::Nothing => {}
+            // How to stop it is unknown. If it holds what the new release needs, that one's start or checks will tell.
+            Current::Foreign(place) => {
+                tracing::warn!(place = %place.display(), "what is active was not installed by comber");
+            }
         }
         self.switch(&self.record)?;
         self.start(&self.record, before).await
@@ -309,18 +269,18 @@ impl Installer for Archive {
                 self.switch(before)?;
                 self.start(before, None).await
             }
-            None => self.unlink(),
+            None => self.layout.unlink(),
         }
     }
 
     fn detect(&self) -> Result<Current, InstallError> {
         let name = &self.record.manifest.name;
-        Ok(match self.link()? {
+        Ok(match self.layout.link()? {
             Link::Absent => Current::Nothing,
             Link::Other(target) => Current::Foreign(target),
             Link::Slot(slot) => match self.site.catalog.by_slot(name, &slot)? {
                 Some(record) if self.place(&record).is_dir() => Current::Release(Box::new(record)),
-                Some(_) | None => Current::Foreign(Path::new(RELEASES).join(slot)),
+                Some(_) | None => Current::Foreign(self.layout.place(&slot)),
             },
         })
     }
@@ -332,23 +292,15 @@ impl Installer for Archive {
     async fn cleanup(&self, keep: &[Version]) -> Result<(), InstallError> {
         let this = Self::new(self.site.clone(), self.record.clone());
         let keep = keep.to_vec();
-        blocking(move || this.sweep(&keep)).await
+        self.site.jobs.run(move |_| this.sweep(&keep)).await
     }
 
     async fn remove(&self) -> Result<(), InstallError> {
         if let Current::Release(active) = self.detect()? {
             self.stop(&active, None).await?;
         }
-        self.unlink()
+        self.layout.unlink()
     }
-}
-
-/// What the link `current` says, whether or not that is there.
-#[derive(Debug, PartialEq, Eq)]
-enum Link {
-    Absent,
-    Slot(String),
-    Other(PathBuf),
 }
 
 fn recipe(record: &Record) -> &ArchiveInstaller {
@@ -360,83 +312,9 @@ fn timeout(record: &Record) -> Duration {
     record.manifest.timeouts.activate
 }
 
-async fn blocking<F>(work: F) -> Result<(), InstallError>
-where
-    F: FnOnce() -> Result<(), InstallError> + Send + 'static,
-{
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or(Err(InstallError::Interrupted))
-}
-
-/// The directories of releases; anything else in there is somebody else's.
-fn slots(releases: &Path) -> Result<Vec<String>, InstallError> {
-    let entries = match fs::read_dir(releases) {
-        Ok(entries) => entries,
-        Err(error) if is_absent(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(io_at("list", releases)(error)),
-    };
-    let mut slots = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(io_at("list", releases))?.file_name();
-        slots.extend(name.into_string().ok().filter(|name| is_slot(name)));
-    }
-    Ok(slots)
-}
-
-/// `<version>-<12 digits>`.
-fn is_slot(name: &str) -> bool {
-    name.rsplit_once('-').is_some_and(|(version, digits)| {
-        version.parse::<Version>().is_ok()
-            && digits.len() == SHORT_DIGEST
-            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
-}
-
-/// Takes the name away first: what a crash leaves then is known as incomplete.
-fn discard(place: &Path) -> Result<(), InstallError> {
-    let partial = with_ending(place, ".partial");
-    fs::rename(place, &partial).map_err(io_at("rename", place))?;
-    fs::remove_dir_all(&partial).map_err(io_at("remove", &partial))
-}
-
-fn unpack(verified: &Verified, place: &Path) -> Result<(), InstallError> {
-    let carried = fs::File::open(verified.path()).map_err(io_at("open", verified.path()))?;
-    comber_bundle::unpack(carried, verified.artifact(), place)?;
+fn unpack(verified: &Verified, place: &Path, stop: &Stop) -> Result<(), InstallError> {
+    let carried =
+        fs::File::open(verified.path()).map_err(layout::io_at("open", verified.path()))?;
+    comber_bundle::unpack(stop.over(carried), verified.artifact(), place)?;
     Ok(())
-}
-
-fn with_ending(place: &Path, ending: &str) -> PathBuf {
-    let mut name = place.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
-}
-
-/// A directory that everyone may enter, whatever the umask of the agent.
-fn make_public(dir: &Path) -> Result<(), InstallError> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    fsx::create_dir_durable(dir, 0o755).map_err(file_at("create", dir))?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(io_at("open up", dir))
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
-}
-
-fn io_at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
-    let path = path.to_owned();
-    move |source| InstallError::Io { step, path, source }
-}
-
-fn file_at(step: &'static str, path: &Path) -> impl FnOnce(FileError) -> InstallError {
-    let path = path.to_owned();
-    move |error| InstallError::Io {
-        step,
-        path,
-        source: io::Error::new(error.kind(), error),
-    }
 }

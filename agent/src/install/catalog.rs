@@ -114,9 +114,17 @@ impl Catalog {
         Ok(found.filter(|record| record.artifact.digest == *digest))
     }
 
-    /// The record behind the name of a directory.
+    /// The record behind the name of a directory. One that cannot be understood is as good as lost: staging the release
+    /// again writes it anew.
     pub fn by_slot(&self, name: &ReleaseName, slot: &str) -> Result<Option<Record>, CatalogError> {
-        read(&self.path(name, slot))
+        match read(&self.path(name, slot)) {
+            Err(error @ CatalogError::Damaged { .. }) => {
+                let error = comber_runtime::telemetry::error_chain(&error);
+                tracing::warn!(error, "a record of a release counts as lost");
+                Ok(None)
+            }
+            read => read,
+        }
     }
 
     /// The products that have records.
@@ -136,7 +144,10 @@ impl Catalog {
             }
             match read(&dir.join(file)) {
                 Ok(record) => records.extend(record),
-                Err(error) => tracing::warn!(%error, "a record of a release is left out"),
+                Err(error) => {
+                    let error = comber_runtime::telemetry::error_chain(&error);
+                    tracing::warn!(error, "a record of a release is left out");
+                }
             }
         }
         Ok(records)

@@ -17,6 +17,8 @@
 
 mod archive;
 mod catalog;
+mod jobs;
+mod layout;
 mod site;
 
 use std::future::Future;
@@ -27,6 +29,7 @@ use thiserror::Error;
 
 pub use archive::Archive;
 pub use catalog::{Catalog, CatalogError, Record};
+pub use jobs::{Jobs, Stop};
 pub use site::Site;
 
 use crate::exec::ExecError;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use comber_model::release::Installer as Recipe;
 
-use super::{Archive, Catalog, Record};
+use super::layout::Layout;
+use super::{Archive, Catalog, Jobs, Record};
 use crate::exec::Exec;
 use crate::surroundings::Variables;
 
@@ -21,6 +22,8 @@ pub struct Site {
     pub variables: Variables,
     /// What was staged.
     pub catalog: Catalog,
+    /// Blocking work on the disk.
+    pub jobs: Jobs,
 }
 
 impl Site {
@@ -38,7 +41,12 @@ impl Site {
 
     /// Where the active release of a product is seen, whatever installed it.
     pub fn current_dir(&self, record: &Record) -> PathBuf {
-        self.product_dir(record).join(super::archive::CURRENT)
+        Layout::new(self.product_dir(record)).current()
+    }
+
+    /// Where a release is, whether it is active or not.
+    pub fn release_dir(&self, record: &Record) -> PathBuf {
+        Layout::new(self.product_dir(record)).place(&record.slot())
     }
 
     /// What the commands and checks of a release know beside the host's own variables.

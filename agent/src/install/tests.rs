@@ -82,16 +82,16 @@ async fn an_update_stops_the_old_in_its_own_directory_and_starts_the_new() {
 #[tokio::test]
 async fn a_release_that_changes_over_by_itself_is_not_stopped() {
     let host = TestHost::new();
-    let recipe = |_| {
+    let recipe = || {
         format!(
             "restart = {}\nstop = {}",
             logging("restart"),
             logging("stop")
         )
     };
-    let (old, first) = staged(&host, host.release_of("webapp", "1.0", &recipe(()))).await;
+    let (old, first) = staged(&host, host.release_of("webapp", "1.0", &recipe())).await;
     first.activate(None).await.unwrap();
-    let (_, second) = staged(&host, host.release_of("webapp", "2.0", &recipe(()))).await;
+    let (_, second) = staged(&host, host.release_of("webapp", "2.0", &recipe())).await;
     second.activate(Some(&old)).await.unwrap();
     second.roll_back(Some(&old)).await.unwrap();
     let log = host.log();
@@ -281,6 +281,26 @@ async fn bytes_whose_record_was_lost_are_exchanged_for_proven_ones() {
     );
     assert_eq!(current_version(&host).unwrap(), "1.0");
     assert_eq!(release_dirs(&host), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_record_counts_as_lost_and_is_written_anew() {
+    let host = TestHost::new();
+    let (record, archive) = staged(&host, host.release("1.0")).await;
+    archive.activate(None).await.unwrap();
+    let path = host
+        .state()
+        .join("releases/webapp")
+        .join(record.slot() + ".json");
+    for damage in ["", "{\"format\": 1", "{\"format\": 99}"] {
+        fs::write(&path, damage).unwrap();
+        assert!(matches!(archive.detect().unwrap(), Current::Foreign(_)));
+        archive.stage(host.release("1.0")).await.unwrap();
+        assert_eq!(
+            archive.detect().unwrap(),
+            Current::Release(Box::new(record.clone()))
+        );
+    }
 }
 
 #[tokio::test]

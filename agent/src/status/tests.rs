@@ -34,6 +34,7 @@ fn now() -> Now {
         boot: Duration::from_secs(100),
         boot_id: BootId("boot".into()),
         nonce: Nonce(1),
+        connected: false,
     }
 }
 

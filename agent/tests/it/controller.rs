@@ -197,6 +197,15 @@ impl TestController {
         artifacts.insert(hex.to_owned(), bytes.into());
     }
 
+    /// One bit of what is sent for it is another than what was published.
+    pub(crate) fn corrupt_artifact(&self, hex: &str) {
+        let mut artifacts = self.shared.artifacts.lock().unwrap();
+        let mut bytes = artifacts[hex].to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        artifacts.insert(hex.to_owned(), bytes.into());
+    }
+
     pub(crate) fn plan(&self, plan: Plan) {
         *self.shared.plan.lock().unwrap() = Some(plan);
         self.shared.answer();

@@ -2,8 +2,12 @@
 #![cfg(test)]
 
 mod ca;
+mod command;
 mod controller;
+mod crash;
 mod enrol;
+mod host;
 mod link;
 mod renew;
+mod rollout;
 mod support;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::testing::site_at;
+use crate::trust::Unverified;
 
 /// Written into the directory of the host by the parent: what the child shall do.
 const ORDERS: &str = "orders";
@@ -17,6 +18,16 @@ fn record(dir: &Path, version: &str) -> Option<Record> {
         .find(|record| record.manifest.version.as_str() == version)
 }
 
+/// The bundle of version 1.0 that lies in the directory.
+fn verified(dir: &Path) -> Verified {
+    let path = dir.join("webapp-1.0.bundle");
+    let limits = comber_bundle::Limits { length: 1 << 20 };
+    let contents = comber_bundle::inspect(fs::File::open(&path).unwrap(), limits).unwrap();
+    let artifact = contents.artifact;
+    let release = contents.listing.manifest().id();
+    Unverified { path, artifact }.verify(&release).unwrap()
+}
+
 /// Does nothing when run as a test; as a child it stands in the directory of a host and follows the orders there.
 #[tokio::test]
 async fn follows_the_orders_of_a_parent() {
@@ -24,6 +35,12 @@ async fn follows_the_orders_of_a_parent() {
         return;
     };
     let dir = std::env::current_dir().unwrap();
+    if orders == "stage" {
+        let verified = verified(&dir);
+        let archive = site_at(&dir).installer(&record_of(&verified));
+        archive.stage(verified).await.unwrap();
+        return fs::write("done", "").unwrap();
+    }
     let (old, new) = (record(&dir, "1.0").unwrap(), record(&dir, "2.0").unwrap());
     let archive = site_at(&dir).installer(&new);
     match orders.as_str() {
@@ -53,19 +70,38 @@ fn child(host: &TestHost, orders: &str) -> Child {
 ///
 /// After each of them `look` sees the host as the crash left it.
 async fn killed_ever_later(host: &TestHost, orders: &str, look: impl AsyncFn()) -> u32 {
-    let mut killed = 0;
-    for micros in (0..).map(|round: u64| round * 400) {
+    for round in 0_u32.. {
         let mut child = child(host, orders);
-        tokio::time::sleep(Duration::from_micros(micros)).await;
+        tokio::time::sleep(Duration::from_micros(400) * round).await;
         child.kill().unwrap();
         child.wait().unwrap();
         look().await;
         if host.dir().join("done").exists() {
-            return killed;
+            return round;
         }
-        killed += 1;
     }
     unreachable!("the rounds never end by themselves");
+}
+
+#[tokio::test]
+async fn a_kill_at_any_step_of_staging_leaves_all_or_recognisably_not_all() {
+    let host = TestHost::new();
+    let release = host.release("1.0");
+    let archive = host.site().installer(&record_of(&release));
+    let place = host.site().release_dir(&record_of(&release));
+    killed_ever_later(&host, "stage", async || {
+        let is_staged = archive.is_staged().unwrap();
+        assert_eq!(is_staged, place.exists());
+        archive.stage(release.clone()).await.unwrap();
+        assert_eq!(fs::read_to_string(place.join("version")).unwrap(), "1.0");
+        assert_eq!(release_dirs(&host), 1);
+        if is_staged {
+            archive.cleanup(&[]).await.unwrap();
+        } else {
+            fs::remove_dir_all(&place).unwrap();
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use crate::support::{Forged, carried, decoded, header, small, tar_with_list};
 use comber_bundle::{Limits, LinkRule, PathRule, Refused, UnpackError, inspect, unpack, verify};
 use comber_model::{Artifact, Digest};
+use proptest::prelude::*;
 use serde_json::json;
 
 /// The refusal of a tar that is truthfully declared.
@@ -454,6 +455,41 @@ fn trailing_garbage() {
         refusal_of(&with(skippable), &artifact),
         Refused::TrailingGarbage
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn damaged_in_many_places(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        cut in any::<prop::sample::Index>(),
+        cuts in any::<bool>(),
+    ) {
+        let honest = Forged::default().dir("a").file("a/b", b"hello").link("l", "a/b").tar();
+        let mut tar = honest.clone();
+        for (at, byte) in damage {
+            let at = at.index(tar.len());
+            tar[at] = byte;
+        }
+        if cuts {
+            tar.truncate(cut.index(tar.len()));
+        }
+        let (bytes, artifact) = carried(&tar);
+        // What is still accepted says exactly what it is: the list alone may say other things than before.
+        if let Ok(contents) = inspect(&bytes[..], Limits { length: 1 << 20 }) {
+            prop_assert_eq!(contents.artifact, artifact);
+            prop_assert!(tar.len() == honest.len());
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_bundle(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let limits = Limits { length: 1 << 20 };
+        prop_assert!(inspect(&bytes[..], limits).is_err());
+        prop_assert!(inspect(&carried(&bytes).0[..], limits).is_err());
+        prop_assert!(inspect(&carried(&tar_with_list(&bytes, b"")).0[..], limits).is_err());
+    }
 }
 
 #[test]

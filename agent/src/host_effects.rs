@@ -1,0 +1,359 @@
+//! What the machine wants done to the host, put together from fetching, trust, installers, checks and reboots.
+//!
+//! Decides nothing: it finds the records that a change speaks of, calls the one who can, and gives each failure its
+//! class. Invariant: nothing is installed that did not pass `trust`, and nothing is staged where it would take the
+//! directory of another product.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use comber_machine::{Active, Change, Found, Recipe};
+use comber_model::release::{Check, When};
+use comber_model::{
+    Action, Artifact, Failure, FailureClass, Installed, ReleaseId, ReleaseName, Version,
+};
+use comber_runtime::clock::Clock;
+use comber_runtime::telemetry::error_chain;
+
+use crate::effects::{Activated, Effects, Verdict};
+use crate::fetch::{Fetcher, Source};
+use crate::health::Health;
+use crate::install::{Archive, Current, InstallError, Installer, Record, Site};
+use crate::preflight::{self, Need};
+use crate::reboot::Reboot;
+use crate::trust::Verified;
+
+/// Longest time for the checks before activation, whatever they ask for; the machine gives the whole preflight ten
+/// minutes.
+const BEFORE_MAX: Duration = Duration::from_mins(5);
+
+/// The effects of one agent on its host.
+#[derive(Debug)]
+pub struct HostEffects<S> {
+    site: Site,
+    fetcher: Fetcher<S>,
+    reboot: Reboot,
+    clock: Clock,
+}
+
+impl<S: Source> HostEffects<S> {
+    /// Puts them together.
+    pub fn new(site: Site, fetcher: Fetcher<S>, reboot: Reboot, clock: Clock) -> Self {
+        Self {
+            site,
+            fetcher,
+            reboot,
+            clock,
+        }
+    }
+
+    /// The record of the release that a change brings, if it was staged.
+    fn record(
+        &self,
+        release: &ReleaseId,
+        artifact: &Artifact,
+    ) -> Result<Option<Record>, InstallError> {
+        let catalog = &self.site.catalog;
+        Ok(catalog.find(&release.name, &release.version, &artifact.digest)?)
+    }
+
+    /// The record of what the ledger says was active.
+    fn before(&self, change: &Change) -> Result<Option<Record>, InstallError> {
+        let Some(Installed {
+            version, digest, ..
+        }) = &change.before
+        else {
+            return Ok(None);
+        };
+        let name = &change.release.name;
+        Ok(self.site.catalog.find(name, version, digest)?)
+    }
+
+    /// An installer for the product, whichever release of it: the ones that are about the product alone.
+    fn any(&self, product: &ReleaseName) -> Result<Option<Archive>, InstallError> {
+        let records = self.site.catalog.of(product)?;
+        Ok(records.first().map(|record| self.site.installer(record)))
+    }
+
+    fn staged(
+        &self,
+        release: &ReleaseId,
+        artifact: &Artifact,
+    ) -> Result<Option<Record>, InstallError> {
+        let Some(record) = self.record(release, artifact)? else {
+            return Ok(None);
+        };
+        Ok(self.site.installer(&record).is_staged()?.then_some(record))
+    }
+
+    fn active(&self, product: &ReleaseName) -> Result<Option<Record>, InstallError> {
+        let Some(installer) = self.any(product)? else {
+            return Ok(None);
+        };
+        Ok(match installer.detect()? {
+            Current::Release(record) => Some(*record),
+            Current::Nothing | Current::Foreign(_) => None,
+        })
+    }
+
+    async fn bring(&self, release: &ReleaseId, artifact: &Artifact) -> Result<Recipe, Failure> {
+        let staged = self.staged(release, artifact);
+        if let Some(record) = staged.map_err(fails(FailureClass::Fetch))? {
+            return Ok(Recipe::from(&record.manifest));
+        }
+        let missing = self.fetcher.missing(artifact);
+        let needs = preflight::needs(artifact, missing, self.fetcher.staging(), &self.site.root);
+        preflight::space(&needs).map_err(fails(FailureClass::Preflight))?;
+        let fetched = self.fetcher.fetch(artifact).await;
+        let unverified = fetched.map_err(fails(FailureClass::Fetch))?;
+        let assigned = release.clone();
+        let judged = tokio::task::spawn_blocking(move || unverified.verify(&assigned)).await;
+        let judged = judged.map_err(fails(FailureClass::Fetch))?;
+        let verified = match judged {
+            Ok(verified) => verified,
+            Err(error) => {
+                // Bytes that are wrong stay wrong; the next try begins with none.
+                self.drop_part(artifact);
+                return Err(Failure::new(error.class(), error_chain(&error)));
+            }
+        };
+        let record = Record::new(*artifact, verified.manifest().clone());
+        self.stage(&record, verified).await?;
+        self.drop_part(artifact);
+        Ok(Recipe::from(&record.manifest))
+    }
+
+    async fn stage(&self, record: &Record, verified: Verified) -> Result<(), Failure> {
+        self.place(record)?;
+        let need = Need {
+            path: self.site.product_dir(record),
+            bytes: record.artifact.length.saturating_mul(2),
+        };
+        preflight::space(&[need]).map_err(fails(FailureClass::Preflight))?;
+        let staged = self.site.installer(record).stage(verified).await;
+        // Proven bytes that cannot be unpacked are a matter of the disk.
+        staged.map_err(fails(FailureClass::Fetch))
+    }
+
+    /// Also made before anything is staged: the catalog then knows one directory for each product.
+    fn place(&self, record: &Record) -> Result<(), Failure> {
+        let others = self.places().map_err(fails(FailureClass::Preflight))?;
+        let dir = self.site.product_dir(record);
+        preflight::place(&record.manifest.name, &dir, &others)
+            .map_err(fails(FailureClass::Preflight))
+    }
+
+    fn places(&self) -> Result<Vec<(ReleaseName, PathBuf)>, InstallError> {
+        let mut places = Vec::new();
+        for product in self.site.catalog.products()? {
+            if let Some(record) = self.site.catalog.of(&product)?.first() {
+                places.push((product, self.site.product_dir(record)));
+            }
+        }
+        Ok(places)
+    }
+
+    fn drop_part(&self, artifact: &Artifact) {
+        if let Err(error) = self.fetcher.discard(&artifact.digest) {
+            tracing::warn!(error = error_chain(&error), "fetched bytes are left behind");
+        }
+    }
+
+    async fn preflight_of(&self, release: &ReleaseId, artifact: &Artifact) -> Result<(), Failure> {
+        let class = FailureClass::Preflight;
+        let record = self.staged(release, artifact).map_err(fails(class))?;
+        let record = record.ok_or_else(|| gone(class, release))?;
+        self.place(&record)?;
+        let active = self.active_versions().map_err(fails(class))?;
+        preflight::requires(&record.manifest, &active).map_err(fails(class))?;
+        let checks: Vec<&Check> = record.manifest.checks_when(When::Before).collect();
+        let once = |check: &&Check| (check.timeout + check.interval) * check.successes;
+        let within = checks.iter().map(once).max().unwrap_or_default();
+        let health = self.health(self.site.release_dir(&record), &record, None);
+        let passed = health.all(&checks, within.min(BEFORE_MAX)).await;
+        passed.map_err(fails(class))
+    }
+
+    fn active_versions(&self) -> Result<BTreeMap<ReleaseName, Version>, InstallError> {
+        let mut versions = BTreeMap::new();
+        for product in self.site.catalog.products()? {
+            if let Some(record) = self.active(&product)? {
+                versions.insert(product, record.manifest.version);
+            }
+        }
+        Ok(versions)
+    }
+
+    fn health(&self, dir: PathBuf, record: &Record, before: Option<&Record>) -> Health {
+        Health {
+            exec: self.site.exec.clone(),
+            dir,
+            variables: self.site.variables_for(record, before),
+            clock: self.clock.clone(),
+        }
+    }
+
+    async fn switch(&self, change: &Change) -> Result<(), InstallError> {
+        match &change.action {
+            Action::Install { artifact } => {
+                let record = self.staged(&change.release, artifact)?;
+                let record = record.ok_or_else(|| self.missing(&change.release, artifact))?;
+                let before = self.before(change)?;
+                self.site.installer(&record).activate(before.as_ref()).await
+            }
+            Action::Remove => match self.any(&change.release.name)? {
+                Some(installer) => installer.remove().await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn missing(&self, release: &ReleaseId, artifact: &Artifact) -> InstallError {
+        InstallError::Gone {
+            release: release.to_string(),
+            path: self.fetcher.part(&artifact.digest),
+        }
+    }
+
+    async fn switch_back(&self, change: &Change) -> Result<(), Failure> {
+        let class = FailureClass::Rollback;
+        let before = self.before(change).map_err(fails(class))?;
+        if let (Some(installed), None) = (&change.before, &before) {
+            let lost = ReleaseId {
+                name: change.release.name.clone(),
+                version: installed.version.clone(),
+            };
+            return Err(gone(class, &lost));
+        }
+        // With no record of the product at all, nothing of it was ever staged here, and nothing is what was before.
+        let Some(installer) = self.any(&change.release.name).map_err(fails(class))? else {
+            return Ok(());
+        };
+        let back = installer.roll_back(before.as_ref()).await;
+        back.map_err(fails(class))
+    }
+
+    async fn verdict(&self, change: &Change) -> Result<Verdict, InstallError> {
+        let active = self.active(&change.release.name)?;
+        let Action::Install { artifact } = &change.action else {
+            return Ok(match active {
+                None => Verdict::Passed,
+                Some(_) => Verdict::Drifted,
+            });
+        };
+        let Some(record) = active.filter(|active| active.artifact.digest == artifact.digest) else {
+            return Ok(Verdict::Drifted);
+        };
+        let before = self.before(change)?;
+        let dir = self.site.current_dir(&record);
+        let health = self.health(dir, &record, before.as_ref());
+        let checks: Vec<&Check> = record.manifest.checks_when(When::After).collect();
+        let passed = health.all(&checks, record.manifest.timeouts.verify).await;
+        Ok(match passed {
+            Ok(()) => Verdict::Passed,
+            Err(error) => Verdict::Failed(fails(FailureClass::Health)(error)),
+        })
+    }
+
+    fn look(&self) -> Result<Found, InstallError> {
+        let mut found = Found::default();
+        for product in self.site.catalog.products()? {
+            match self.active(&product) {
+                Ok(Some(record)) => {
+                    let active = Active {
+                        version: record.manifest.version.clone(),
+                        digest: record.artifact.digest,
+                        recipe: Recipe::from(&record.manifest),
+                    };
+                    found.active.insert(product.clone(), active);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let error = error_chain(&error);
+                    tracing::warn!(%product, error, "what is active cannot be told");
+                }
+            }
+            let mut kept = std::collections::BTreeSet::new();
+            for record in self.site.catalog.of(&product)? {
+                if self.site.installer(&record).is_staged()? {
+                    kept.insert(record.manifest.version);
+                }
+            }
+            found.kept.insert(product, kept);
+        }
+        Ok(found)
+    }
+}
+
+impl<S: Source + 'static> Effects for HostEffects<S> {
+    async fn inspect(&self) -> Result<Found, Failure> {
+        self.look().map_err(fails(FailureClass::Install))
+    }
+
+    async fn fetch(&self, change: &Change) -> Result<Recipe, Failure> {
+        match &change.action {
+            Action::Install { artifact } => self.bring(&change.release, artifact).await,
+            Action::Remove => {
+                let active = self.active(&change.release.name);
+                let active = active.map_err(fails(FailureClass::Fetch))?;
+                Ok(active.map_or_else(Recipe::default, |record| Recipe::from(&record.manifest)))
+            }
+        }
+    }
+
+    async fn preflight(&self, change: &Change) -> Result<(), Failure> {
+        match &change.action {
+            Action::Install { artifact } => self.preflight_of(&change.release, artifact).await,
+            Action::Remove => Ok(()),
+        }
+    }
+
+    async fn activate(&self, change: &Change) -> Result<Activated, Failure> {
+        let switched = self.switch(change).await;
+        switched.map_err(fails(FailureClass::Install))?;
+        Ok(Activated {
+            needs_reboot: self.reboot.is_required(),
+        })
+    }
+
+    async fn reboot(&self, release: &ReleaseId) -> Result<(), String> {
+        tracing::info!(%release, "asks the host to reboot");
+        let asked = self.reboot.ask(&self.site.exec).await;
+        asked.map_err(|error| error_chain(&error))
+    }
+
+    async fn verify(&self, change: &Change) -> Verdict {
+        let verdict = self.verdict(change).await;
+        verdict.unwrap_or_else(|error| Verdict::Failed(fails(FailureClass::Health)(error)))
+    }
+
+    async fn roll_back(&self, change: &Change) -> Result<(), Failure> {
+        self.switch_back(change).await
+    }
+
+    async fn cleanup(&self, product: &ReleaseName, keep: &[Version]) {
+        self.fetcher.discard_all();
+        let cleaned = match self.any(product) {
+            Ok(Some(installer)) => installer.cleanup(keep).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cleaned {
+            tracing::warn!(%product, error = error_chain(&error), "old releases are left behind");
+        }
+    }
+}
+
+/// Gives an error its class and tells its causes.
+fn fails<E: Error + 'static>(class: FailureClass) -> impl Fn(E) -> Failure {
+    move |error| Failure::new(class, error_chain(&error))
+}
+
+fn gone(class: FailureClass, release: &ReleaseId) -> Failure {
+    Failure::new(class, format!("{release} is not on this host any more"))
+}
+
+#[cfg(test)]
+mod tests;
