@@ -232,7 +232,38 @@ impl Moving<'_> {
             failure,
             deadline,
             resumed: 0,
+            lapsed: false,
         });
+    }
+
+    /// An activation was interrupted before the switch, and its permit is over: switching now could outlive an abort. The
+    /// interrupted step may have stopped what is active, so the host goes back to it, and then asks for another permit.
+    pub(crate) fn step_back(&mut self, work: Work, recipe: Recipe) {
+        self.run(Effect::RollBack {
+            change: work.change(),
+        });
+        let detail = "the activation was interrupted before the switch, and its permit is over";
+        let failure = Failure::new(FailureClass::Install, detail);
+        let deadline = self.now.after(recipe.switching(self.policy));
+        self.enter(State::RollingBack {
+            work,
+            recipe,
+            failure,
+            deadline,
+            resumed: 0,
+            lapsed: true,
+        });
+    }
+
+    /// The host runs what it ran before an activation that never came to the switch. What the controller said meanwhile
+    /// counts as for any work that is not active.
+    pub(crate) fn stepped_back(&mut self, work: Work, recipe: Recipe) {
+        if self.next.next.is_some() {
+            self.forget_work();
+            self.take_up();
+        } else {
+            self.ask(work.untouched(), recipe);
+        }
     }
 
     /// What was active is active again on the disk. A host that may have booted into the change must boot out of it;

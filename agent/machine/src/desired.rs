@@ -110,7 +110,7 @@ impl Moving<'_> {
     }
 
     /// A cancelled attempt makes no report: the generation in the actual state is the receipt.
-    fn forget_work(&mut self) {
+    pub(crate) fn forget_work(&mut self) {
         self.next.last = self.next.state.work().map(|work| work.status(None));
         self.rest();
     }

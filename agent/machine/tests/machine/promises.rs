@@ -194,6 +194,13 @@ impl Watch {
 
     /// An activation is about to change the host for the first time in its attempt.
     pub(crate) fn began(&mut self, before: &Ledger, next: &Ledger, now: &Now, connected: bool) {
+        // Taken up again after a crash, before the switch: by the same permit, and only within its life.
+        if let State::Activating { leave, .. } = &before.state {
+            let ahead = leave.is_ahead(now);
+            return self.expect(Promise::PermitLife, ahead, || {
+                format!("taken up again at {now:?}, the permit ended at {leave:?}")
+            });
+        }
         self.begins += 1;
         let (
             State::AwaitingPermit {

@@ -243,17 +243,26 @@ fn answers() -> Vec<Answer> {
 
 /// Which answers belong to which state: the second witness to the table in the machine.
 fn waits_for(state: &State, answer: &Answer) -> bool {
-    match (state, answer) {
-        (State::Fetching { .. }, Answer::Fetched { .. } | Answer::StepFailed(_))
-        | (State::Staged { .. }, Answer::PreflightPassed | Answer::StepFailed(_))
-        | (State::Activating { .. }, Answer::ActivationDone { .. } | Answer::StepFailed(_))
-        | (State::Rebooting { .. }, Answer::RebootRefused { .. })
-        | (
-            State::Verifying { .. },
-            Answer::ChecksPassed | Answer::ChecksFailed(_) | Answer::Drifted,
-        )
-        | (State::RollingBack { .. }, Answer::RolledBack | Answer::RollBackFailed(_)) => true,
-        (State::Activating { resumed, .. }, Answer::LeaveLapsed) => *resumed == 0,
-        _ => false,
-    }
+    matches!(
+        (state, answer),
+        (
+            State::Fetching { .. },
+            Answer::Fetched { .. } | Answer::StepFailed(_)
+        ) | (
+            State::Staged { .. },
+            Answer::PreflightPassed | Answer::StepFailed(_)
+        ) | (
+            State::Activating { .. },
+            Answer::ActivationDone { .. } | Answer::StepFailed(_)
+        ) | (State::Rebooting { .. }, Answer::RebootRefused { .. })
+            | (
+                State::Verifying { .. },
+                Answer::ChecksPassed | Answer::ChecksFailed(_) | Answer::Drifted,
+            )
+            | (
+                State::RollingBack { .. },
+                Answer::RolledBack | Answer::RollBackFailed(_)
+            )
+            | (State::Activating { .. }, Answer::LeaveLapsed)
+    )
 }

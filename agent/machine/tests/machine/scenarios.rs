@@ -458,6 +458,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("committed", &["idle", "fetching", "verifying", "broken"]),
     ("rolling_back", &["rolled_back", "rebooting", "broken"]),
     ("rolling_back", &["fetching"]),
+    ("rolling_back", &["awaiting_permit", "idle"]),
     ("rolled_back", &["idle", "fetching", "broken"]),
     ("broken", &["fetching"]),
     ("fetching", &["broken"]),
