@@ -331,4 +331,3 @@ fn write_to(path: &Path) -> impl FnOnce(io::Error) -> FetchError {
     let path = path.to_owned();
     move |source| FetchError::Write { path, source }
 }
-

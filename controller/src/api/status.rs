@@ -16,6 +16,7 @@ impl From<CoreError> for Status {
             CoreError::Invalid(_) => Self::invalid_argument(text),
             CoreError::Exists(_) => Self::already_exists(text),
             CoreError::Unauthenticated(_) => Self::unauthenticated(text),
+            CoreError::Denied(_) => Self::permission_denied(text),
             CoreError::OutOfRange { .. } => Self::out_of_range(text),
             CoreError::Stopped(_) => Self::unavailable(text),
         }

@@ -44,7 +44,10 @@ pub(super) fn way_back(scratch: &Scratch<'_>, id: RolloutId, member: &Member) ->
 }
 
 fn obstacle(scratch: &Scratch<'_>, id: RolloutId, member: &Member) -> Option<String> {
-    if scratch.host(&member.host).is_some_and(|view| view.host.retired_at.is_some()) {
+    if scratch
+        .host(&member.host)
+        .is_some_and(|view| view.host.retired_at.is_some())
+    {
         return Some("the host was retired".to_owned());
     }
     let others = scratch.input.rollouts.keys().copied();

@@ -288,7 +288,11 @@ fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     ProptestConfig {
         // Few by default, as every plan is made and proved many times; PROPTEST_CASES asks for more.
-        cases: if default.cases == 256 { 96 } else { default.cases },
+        cases: if default.cases == 256 {
+            96
+        } else {
+            default.cases
+        },
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
             "tests/planner/regressions.txt",
         ))),
