@@ -254,7 +254,7 @@ async fn a_retired_host_is_cut_off_and_refused() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(refused.contains("enrol it again"), "{refused}");
+    assert!(refused.contains("was retired; enrol it"), "{refused}");
     fixture.stop().await;
 }
 

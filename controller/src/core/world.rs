@@ -37,6 +37,11 @@ impl World {
         self.meta.next_event == 1
     }
 
+    /// Number of the newest event; 0 where there is none.
+    pub fn newest_event(&self) -> u64 {
+        self.meta.next_event.saturating_sub(1)
+    }
+
     /// A host that is enrolled and not retired.
     pub fn active_host(&self, host: &HostId) -> Option<&HostView> {
         self.input
