@@ -123,9 +123,10 @@ impl Moving<'_> {
         });
     }
 
-    /// Asks for a permit under a new name; one given to an earlier request is worth nothing from here on.
+    /// Asks for a permit under a new name; one given to an earlier request is worth nothing from here on. Where nobody
+    /// could hear it or answer in time, it asks once the controller is there, so that the permit has its whole life.
     pub(crate) fn ask(&mut self, work: Work, recipe: Recipe) {
-        let request = Some(Request {
+        let request = self.may_use_permits(&work).then(|| Request {
             nonce: self.now.nonce,
             asked: self.now.moment(),
         });
@@ -134,6 +135,11 @@ impl Moving<'_> {
             recipe,
             request,
         });
+    }
+
+    /// True while the controller is there, or where the assignment says that a permit holds without it.
+    pub(crate) fn may_use_permits(&self, work: &Work) -> bool {
+        self.now.connected || work.assignment.disconnected
     }
 
     /// Begins the activation by a permit that ends at `leave`.

@@ -8,7 +8,6 @@ use comber_model::Grant;
 use comber_model::assignment::Desired;
 
 use crate::ledger::{Epoch, Next};
-use crate::state::Request;
 use crate::transition::{Moving, Reason};
 use crate::{Effect, State};
 
@@ -125,7 +124,7 @@ impl Moving<'_> {
                 work,
                 recipe,
                 request: Some(request),
-            } if request.nonce == grant.nonce => {
+            } if request.nonce == grant.nonce && self.may_use_permits(&work) => {
                 let leave = request.asked.plus(grant.ttl);
                 if leave.is_ahead(self.now) {
                     self.activate(work, recipe, leave);
@@ -176,14 +175,9 @@ impl Moving<'_> {
             State::AwaitingPermit {
                 work,
                 recipe,
-                request: Some(Request { .. }),
-            } if !work.assignment.disconnected => {
-                let request = None;
-                self.enter(State::AwaitingPermit {
-                    work,
-                    recipe,
-                    request,
-                });
+                request: Some(_),
+            } if !self.may_use_permits(&work) => {
+                self.ask(work, recipe);
                 Ok(())
             }
             State::Idle

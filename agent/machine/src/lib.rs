@@ -21,28 +21,28 @@
 //!   acknowledged   └─ Rebooting <─┘       └──────────────────────> Broken  (stays until somebody decides)
 //! ```
 //!
-//! - **Idle → Fetching**: an assignment of a generation not seen before. Also from `Committed`, `RolledBack` (their
+//! - `Idle` → `Fetching`: an assignment of a generation not seen before. Also from `Committed`, `RolledBack` (their
 //!   reports wait in the ledger, not in the state) and, where it says `retry_bad` or `rolls_back`, from `Broken`. Not
 //!   taken up while [`REPORTS_MAX`] reports wait: the one it will make would have no place.
-//! - **Idle → Idle with a report**: the release is locally bad and the assignment does not say `retry_bad`.
-//! - **Idle → Verifying**: the ledger says that nothing is to be done. The host is only looked at: needs no permit,
+//! - `Idle` → `Idle` with a report: the release is locally bad and the assignment does not say `retry_bad`.
+//! - `Idle` → `Verifying`: the ledger says that nothing is to be done. The host is only looked at: needs no permit,
 //!   changes nothing, commits where it is healthy. Where the disk disagrees it goes to `Fetching` as any other.
-//! - **Fetching, Staged, AwaitingPermit → Idle**: the step failed (report *not activated*), or a newer generation wants
+//! - `Fetching`, `Staged`, `AwaitingPermit` → `Idle`: the step failed (report *not activated*), or a newer generation wants
 //!   something else. That makes no report: the generation in the actual state is the receipt, and it is durable
 //!   before it is shown, so a cancel that was acknowledged can never activate afterwards.
-//! - **AwaitingPermit → AwaitingPermit**: a new request, with a new nonce, whenever the old one cannot be trusted: its
+//! - `AwaitingPermit` → `AwaitingPermit`: a new request, with a new nonce, whenever the old one cannot be trusted: its
 //!   permit came too late, the controller was away, the agent started anew. While the controller is away no request
 //!   stands, unless the assignment says that its permit may be used then.
-//! - **AwaitingPermit → Activating**: a permit of this request, within its life counted from when it was asked, on the
+//! - `AwaitingPermit` → `Activating`: a permit of this request, within its life counted from when it was asked, on the
 //!   boot clock, in the same boot. From here on the host finishes alone: what the controller says is accepted, kept
 //!   in [`Ledger::next`] and taken up after the end.
-//! - **Activating → AwaitingPermit**: making the ledger durable outlived the permit; nothing was begun.
-//! - **Activating → Rebooting → Verifying**: where the release needs a reboot. The boot to leave is noted before; any
+//! - `Activating` → `AwaitingPermit`: making the ledger durable outlived the permit; nothing was begun.
+//! - `Activating` → `Rebooting` → `Verifying`: where the release needs a reboot. The boot to leave is noted before; any
 //!   other boot is the proof. A refused reboot is asked for again until its deadline.
-//! - **→ RollingBack**: the switch, the reboot or a check failed, or was interrupted more often than
+//! - → `RollingBack`: the switch, the reboot or a check failed, or was interrupted more often than
 //!   [`Policy::resumes_max`]. The release is locally bad from here on, until it is committed on this host.
-//! - **RollingBack → Rebooting → RolledBack**: where the host may have booted into what is undone.
-//! - **→ Broken**: going back failed, or the release is irreversible. What is active then is looked up on the disk.
+//! - `RollingBack` → `Rebooting` → `RolledBack`: where the host may have booted into what is undone.
+//! - → `Broken`: going back failed, or the release is irreversible. What is active then is looked up on the disk.
 //!
 //! A deadline is a point on the clock of one boot, kept in the state ([`next_deadline`]): a jump of the wall clock does
 //! not move it, and a start of agent or host gives the step a new one, a bounded number of times.

@@ -31,6 +31,8 @@ pub struct Now {
     pub boot: Duration,
     /// The boot that `boot` counts from.
     pub boot_id: BootId,
+    /// Whether the stream to the controller is up. Already true for the event that says so.
+    pub connected: bool,
     /// A random number never given before and not 0, which stands for "none" on the wire. Used at most once.
     pub nonce: Nonce,
 }
@@ -95,6 +97,7 @@ mod tests {
             wall: Timestamp::UNIX_EPOCH,
             boot: Duration::from_secs(seconds),
             boot_id: BootId(boot_id.to_owned()),
+            connected: true,
             nonce: Nonce(1),
         }
     }

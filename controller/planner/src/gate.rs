@@ -52,12 +52,13 @@ pub(crate) fn gate_out_of_reach(
     let (counted, failed) = (counts.counted(), counts.outcomes.failed);
     let best = counted.saturating_sub(failed) as usize;
     let out_of_reach = best < success.of_rounded_up(counted as usize);
-    out_of_reach.then(|| HaltReason::GateImpossible {
+    let reason = HaltReason::GateImpossible {
         succeeded: counts.outcomes.succeeded,
         failed,
         counted,
         success,
-    })
+    };
+    out_of_reach.then_some(reason)
 }
 
 /// The failure budget that these counts spend, with its numbers. `hosts` are all that the rollout means to change: a

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use comber_model::release::Release;
 use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState};
-use comber_model::{Desired, Generation, Host, HostId, HostStatus, Link, ReleaseId, RolloutId};
+use comber_model::{Desired, Generation, Grant, Host, HostId, HostStatus, Link, ReleaseId, RolloutId};
+
+use jiff::Timestamp;
 
 use crate::Plan;
 use crate::select::Selectors;
@@ -144,6 +146,27 @@ impl PlanInput {
         }
     }
 
+    /// Makes of what is durable what a controller that just started knows: no host is there, every host may have changed,
+    /// and the life of each permit that may still be in use counts from now, since the wall clock may have stepped while
+    /// nobody watched. Members of a rollout whose hosts were being selected when it stopped are dropped: the next plan
+    /// selects them anew.
+    pub fn restart(&mut self, now: Timestamp) {
+        self.changed = self.hosts.keys().cloned().collect();
+        for view in self.hosts.values_mut() {
+            view.link = Link::Down { since: now };
+            renew(&mut view.desired.grant, now);
+        }
+        for view in self.rollouts.values_mut() {
+            if view.rollout.waves.is_empty() {
+                view.members.clear();
+            }
+            for member in view.members.values_mut() {
+                renew(&mut member.grant, now);
+            }
+            view.derive();
+        }
+    }
+
     /// Takes in a rollout's record that a command changed or created; its members stay as they are.
     ///
     /// Hosts that changed while it was halted were not taken in, so all are matched again when it goes on.
@@ -161,5 +184,12 @@ impl PlanInput {
                     .insert(rollout.id, RolloutView::new(rollout, BTreeMap::new()));
             }
         }
+    }
+}
+
+/// Counts the life of a permit from now, where it began before.
+fn renew(grant: &mut Option<Grant>, now: Timestamp) {
+    if let Some(grant) = grant {
+        grant.granted_at = grant.granted_at.max(now);
     }
 }

@@ -160,7 +160,7 @@ fn reach(spec: &RolloutSpec, sizes: &[usize], failing: Percent) -> usize {
             }
             let out_of_reach = gate::gate_out_of_reach(spec, &wave, group.end - 1);
             let stops = gate::failures_spent(spec, &total, hosts)
-                .or(out_of_reach.filter(|_| group.len() == 1));
+                .or_else(|| out_of_reach.filter(|_| group.len() == 1));
             if stops.is_some() {
                 return before + size.min(done + at_once.saturating_sub(1));
             }

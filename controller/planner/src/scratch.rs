@@ -111,9 +111,15 @@ impl<'a> Scratch<'a> {
         let rollout = self.rollout(id);
         let input: &'a PlanInput = self.input;
         let base = &input.rollouts[&id].attention;
+        let touched = self.members.get(&id);
+        let is_as_before = |host: &HostId| {
+            !self.rollouts.contains_key(&id) && touched.is_none_or(|t| !t.contains_key(host))
+        };
         let needed = |host: &&'a HostId| {
-            let member = self.member(id, host);
-            member.is_some_and(|member| attention::is_needed(rollout, member))
+            is_as_before(host)
+                || self
+                    .member(id, host)
+                    .is_some_and(|m| attention::is_needed(rollout, m))
         };
         match self.extra.get(&id) {
             None => base.iter().filter(needed).collect(),

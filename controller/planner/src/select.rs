@@ -23,8 +23,7 @@ pub(crate) struct Selection<'a> {
 #[derive(Debug)]
 pub(crate) struct Selectors {
     selector: Option<Selector>,
-    /// The outer absence means every platform.
-    platforms: Option<Option<Selector>>,
+    platforms: Platforms,
     waves: Vec<Option<Selector>>,
 }
 
@@ -46,7 +45,9 @@ impl Selectors {
         let platforms = release.manifest.platforms.as_ref();
         Self {
             selector: Selector::parse(&spec.selector).ok(),
-            platforms: platforms.map(|source| Selector::parse(source).ok()),
+            platforms: platforms.map_or(Platforms::All, |source| {
+                Platforms::Those(Selector::parse(source).ok())
+            }),
             waves: Vec::new(),
         }
     }
@@ -55,8 +56,8 @@ impl Selectors {
     pub(crate) fn judge(&self, subject: &Subject) -> Judgement {
         let is_selected = self.selector.as_ref().is_some_and(|s| s.selects(subject));
         let applies = match &self.platforms {
-            None => true,
-            Some(platforms) => platforms.as_ref().is_some_and(|s| s.selects(subject)),
+            Platforms::All => true,
+            Platforms::Those(selector) => selector.as_ref().is_some_and(|s| s.selects(subject)),
         };
         match (is_selected, applies) {
             (false, _) => Judgement::NotSelected,
@@ -64,6 +65,13 @@ impl Selectors {
             (true, true) => Judgement::Selected,
         }
     }
+}
+
+/// What the release runs on.
+#[derive(Debug)]
+enum Platforms {
+    All,
+    Those(Option<Selector>),
 }
 
 /// What a rollout says of a host.

@@ -101,12 +101,13 @@ impl Core {
         shutdown: &Shutdown,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, LoadError> {
-        let world = load::load(&store, clock.steady())?;
+        let (world, strays) = load::load(&store, clock.steady())?;
         let world = Arc::new(RwLock::new(world));
         let (inputs, queue) = mpsc::channel(QUEUE);
         let (count, changed) = watch::channel(0);
         let task = task::Task {
             queue,
+            strays,
             world: Arc::clone(&world),
             store: store.clone(),
             clock: clock.clone(),

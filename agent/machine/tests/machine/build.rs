@@ -66,6 +66,7 @@ pub(crate) fn now(boot: u64, since_boot: Duration, wall: Timestamp, nonce: u64) 
         wall,
         boot: since_boot,
         boot_id: BootId(format!("boot-{boot}")),
+        connected: true,
         nonce: Nonce(nonce),
     }
 }

@@ -27,6 +27,7 @@ struct Host {
     since_boot: Duration,
     wall: Timestamp,
     nonces: u64,
+    connected: bool,
     edges: BTreeSet<String>,
 }
 
@@ -40,13 +41,17 @@ impl Host {
             since_boot: Duration::from_mins(1),
             wall,
             nonces: 0,
+            connected: true,
             edges: BTreeSet::new(),
         }
     }
 
     fn now(&mut self) -> comber_machine::Now {
         self.nonces += 1;
-        build::now(self.boot, self.since_boot, self.wall, self.nonces)
+        comber_machine::Now {
+            connected: self.connected,
+            ..build::now(self.boot, self.since_boot, self.wall, self.nonces)
+        }
     }
 
     /// Runs one command and writes what follows.
@@ -77,6 +82,7 @@ impl Host {
             }
             "actual" => self.actual(),
             _ => {
+                self.connected = (self.connected || word == "connected") && word != "disconnected";
                 let event = self.event(word, rest);
                 let now = self.now();
                 let transition = step(&self.ledger, event, &Policy::default(), &now);
@@ -445,10 +451,10 @@ const EDGES: &[(&str, &[&str])] = &[
         "verifying",
         &["committed", "fetching", "idle", "rolling_back", "broken"],
     ),
-    ("committed", &["idle", "fetching", "verifying"]),
+    ("committed", &["idle", "fetching", "verifying", "broken"]),
     ("rolling_back", &["rolled_back", "rebooting", "broken"]),
     ("rolling_back", &["fetching"]),
-    ("rolled_back", &["idle", "fetching"]),
+    ("rolled_back", &["idle", "fetching", "broken"]),
     ("broken", &["fetching"]),
     ("fetching", &["broken"]),
 ];

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use comber_model::release::Release;
 use comber_model::rollout::{Member, MemberState, Outcome, RollBack, Rollout, RolloutState};
-use comber_model::{Action, Assignment, HostId, ReleaseId, RolloutId, Version};
+use comber_model::{Action, Assignment, HostId, ReleaseId, RolloutId};
 
 use super::rollback;
 use crate::attention::wave_is_open;
@@ -114,7 +114,7 @@ fn send_forward(scratch: &mut Scratch<'_>, id: RolloutId, mut member: Member, vi
     let spec = scratch.rollout(id).spec.clone();
     member.attempts += 1;
     member.generation = scratch.generation;
-    member.before = member.before.or_else(|| has_before(scratch, id, view));
+    note_before(scratch, id, &mut member, view);
     member.state = MemberState::Unreached { overdue: false };
     member.since = scratch.now;
     member.clock = None;
@@ -246,18 +246,16 @@ pub(crate) fn lacking(release: &Release, view: &HostView) -> Option<ReleaseId> {
     release.manifest.requires.iter().find(lacks).cloned()
 }
 
-/// What the host has of the rollout's product now; absent where it has never said.
-pub(super) fn has_before(
+/// Remembers what the host has of the rollout's product now, where that was not known and the host has said it.
+pub(super) fn note_before(
     scratch: &Scratch<'_>,
     id: RolloutId,
+    member: &mut Member,
     view: &HostView,
-) -> Option<Option<Version>> {
+) {
     let name = &scratch.rollout(id).spec.release.name;
-    let status = view.status.as_ref()?;
-    Some(
-        status
-            .installed
-            .get(name)
-            .map(|installed| installed.version.clone()),
-    )
+    if let (None, Some(status)) = (&member.before, &view.status) {
+        let installed = status.installed.get(name);
+        member.before = Some(installed.map(|installed| installed.version.clone()));
+    }
 }

@@ -227,22 +227,19 @@ impl Place {
 
 /// The place behind the last member of the last open wave, found once per plan and rollout.
 fn next_place(scratch: &Scratch<'_>, id: RolloutId, last: &mut Option<Place>) -> Option<Place> {
-    let place = match *last {
-        Some(place) => Place {
+    let place = if let Some(place) = *last {
+        Place {
             order: place.order + 1,
             ..place
-        },
-        None => {
-            let wave = gate::last_open(scratch.rollout(id))?;
-            let orders = scratch
-                .members(id)
-                .filter(|(_, m)| m.wave == wave)
-                .map(|(_, m)| m.order);
-            Place {
-                wave,
-                order: orders.max().map_or(0, |order| order + 1),
-            }
         }
+    } else {
+        let wave = gate::last_open(scratch.rollout(id))?;
+        let members = scratch.members(id).filter(|(_, m)| m.wave == wave);
+        let order = members
+            .map(|(_, m)| m.order)
+            .max()
+            .map_or(0, |order| order + 1);
+        Place { wave, order }
     };
     *last = Some(place);
     Some(place)

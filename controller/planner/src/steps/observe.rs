@@ -101,9 +101,12 @@ fn state_after_return(
     }
     if is_assigned(scratch, id, member) {
         // A host that lost its state has to accept the assignment again.
-        return Some(match has_accepted(member, view) {
-            true => MemberState::Received,
-            false => MemberState::Unreached { overdue: false },
+        let accepted = has_accepted(member, view);
+        let unreached = MemberState::Unreached { overdue: false };
+        return Some(if accepted {
+            MemberState::Received
+        } else {
+            unreached
         });
     }
     let goes_on = matches!(
@@ -123,12 +126,14 @@ fn activation(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId, view: &Ho
     }
     let mut member = member.clone();
     member.grant = None;
-    let cancelled = MemberState::Excluded {
-        reason: ExcludedReason::Cancelled,
-    };
-    let moves = match &member.state {
+    let moves = match member.state {
         MemberState::Unreached { .. } | MemberState::Received => true,
-        state => *state == cancelled,
+        MemberState::Excluded { reason } => reason == ExcludedReason::Cancelled,
+        MemberState::Waiting
+        | MemberState::Activating
+        | MemberState::Backoff { .. }
+        | MemberState::Succeeded { .. }
+        | MemberState::Failed { .. } => false,
     };
     if moves && member.roll_back.is_none() {
         member.state = MemberState::Activating;
@@ -158,9 +163,7 @@ fn receipt(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId, view: &HostV
         member.state = MemberState::Received;
         member.since = scratch.now;
         member.clock = Some(clock);
-        member.before = member
-            .before
-            .or_else(|| super::assign::has_before(scratch, id, view));
+        super::assign::note_before(scratch, id, &mut member, view);
     }
     scratch.set_member(id, member, |m| format!("{} confirmed receipt", m.host));
 }

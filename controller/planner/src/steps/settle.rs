@@ -23,9 +23,13 @@ pub(super) fn succeed(scratch: &mut Scratch<'_>, id: RolloutId, mut member: Memb
     member.since = scratch.now;
     member.clock = None;
     member.roll_back = rollback::way_back(scratch, id, &member);
-    scratch.set_member(id, member, |m| match corrected {
-        true => format!("{} succeeded; corrected from {before}", m.host),
-        false => format!("{} succeeded", m.host),
+    scratch.set_member(id, member, |m| {
+        let text = format!("{} succeeded", m.host);
+        if corrected {
+            format!("{text}; corrected from {before}")
+        } else {
+            text
+        }
     });
 }
 

@@ -168,11 +168,10 @@ fn way_back(scratch: &mut Scratch<'_>, id: RolloutId, member: Member, view: &Hos
     }
     let deadline = match member.clock {
         Some(AttemptClock::Running { deadline }) => deadline,
-        Some(AttemptClock::Stopped { .. }) => return,
         None if is_assigned(scratch, id, &member) => {
             time::after(member.since.max(began), budget.unreached.after)
         }
-        None => return,
+        Some(AttemptClock::Stopped { .. }) | None => return,
     };
     if is_due(scratch, deadline) {
         let failure = timeout_failure(scratch, id, view);

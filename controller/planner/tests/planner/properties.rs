@@ -1,13 +1,15 @@
 //! What must hold of every fleet, rollout, fault and clock. Each test is one sentence; every plan made on the way is
 //! also proved by `check`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use comber_model::rollout::{MemberState, Outcome, Outcomes, RollBack, RolloutState};
 use comber_model::{Action, FailureClass, HostId, RolloutId};
 use comber_planner::{Command, Plan, explain_host, outcomes, plan};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
 
 use crate::fleet::End;
 use crate::world::World;
@@ -101,7 +103,8 @@ impl Knobs {
             } else {
                 self.canary.to_string()
             };
-            text += &format!(
+            let _ = write!(
+                text,
                 "[[wave]]\nhosts = {hosts}\nsoak = \"{}m\"\ngate = {{ success = \"{}%\" }}\n",
                 self.soak, self.success
             );
@@ -131,7 +134,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        12 => (0..9u8).prop_map(Op::Step),
+        30 => (0..9u8).prop_map(Op::Step),
         3 => (0..9u8).prop_map(Op::Fail),
         1 => (0..9u8).prop_map(Op::Break),
         1 => (0..9u8).prop_map(Op::AskAgain),
@@ -158,7 +161,7 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let ops = proptest::collection::vec(op(), 1..60);
+    let ops = proptest::collection::vec(op(), 1..100);
     (2..8u8, any::<bool>(), any::<bool>(), knobs(), knobs(), ops).prop_map(
         |(hosts, delivers, same_product, first, second, ops)| Case {
             hosts,
@@ -307,7 +310,7 @@ proptest! {
     fn outcomes_always_add_up(case in case()) {
         explore(&case, no_plan, |world| {
             for view in world.input.rollouts.values() {
-                let counted: Outcomes = view.members.values().map(|m| m.outcome()).collect();
+                let counted: Outcomes = view.members.values().map(comber_model::rollout::Member::outcome).collect();
                 assert_eq!(outcomes(view), counted);
                 assert!(counted.add_up());
                 assert_eq!(counted.total as usize, view.members.len());
@@ -481,7 +484,9 @@ proptest! {
     fn silence_is_never_lost(case in case()) {
         let mut world = explore(&case, no_plan, nothing);
         let hosts: Vec<HostId> = world.input.hosts.keys().cloned().collect();
-        hosts.iter().for_each(|host| world.set_link(host, false));
+        for host in &hosts {
+            world.set_link(host, false);
+        }
         world.plan();
         world.advance(std::time::Duration::from_hours(24 * 30));
         for view in world.input.rollouts.values() {
@@ -519,6 +524,73 @@ proptest! {
         let (made, _) = plan(&world.input, world.now);
         prop_assert!(made.members.is_empty(), "{:#?}", made.members);
     }
+}
+
+/// The cases are worth something only if they come to everything that can happen.
+#[test]
+fn random_cases_reach_every_state_and_end() {
+    let mut runner = TestRunner::deterministic();
+    let mut reached = BTreeSet::new();
+    for _ in 0..400 {
+        let case = case().new_tree(&mut runner).unwrap().current();
+        let world = explore(&case, no_plan, nothing);
+        for event in &world.events {
+            reached.insert(event.kind.as_str().to_owned());
+            reached.extend(event.change.map(|(_, to)| to.to_string()));
+            if event.text.contains("corrected") {
+                reached.insert("corrected".to_owned());
+            }
+        }
+        let members = world
+            .input
+            .rollouts
+            .values()
+            .flat_map(|view| view.members.values());
+        for member in members.filter_map(|member| member.roll_back.as_ref()) {
+            let name = match member {
+                RollBack::Wanted => "Wanted",
+                RollBack::Done => "Done",
+                RollBack::Failed { .. } => "Failed",
+                RollBack::Impossible { .. } => "Impossible",
+            };
+            reached.insert(name.to_owned());
+        }
+    }
+    let expected = [
+        "Done",
+        "Failed",
+        "Impossible",
+        "Wanted",
+        "corrected",
+        "excluded(cancelled)",
+        "excluded(no_longer_selected)",
+        "excluded(retired)",
+        "excluded(superseded)",
+        "failed(fetch)",
+        "failed(health)",
+        "failed(silent)",
+        "failed(timeout)",
+        "host_rolled_back",
+        "outcome_changed",
+        "pending",
+        "rollout_aborted",
+        "rollout_completed",
+        "rollout_fenced",
+        "rollout_halted",
+        "rollout_paused",
+        "rollout_resumed",
+        "rollout_rolled_back",
+        "rollout_rolling_back",
+        "rollout_started",
+        "succeeded",
+        "unreached",
+        "wave_opened",
+        "wave_passed",
+    ];
+    assert_eq!(
+        reached.iter().map(String::as_str).collect::<Vec<_>>(),
+        expected
+    );
 }
 
 fn assert_gate_held(world: &World, plan: &Plan, id: RolloutId, wave: usize) {

@@ -76,15 +76,11 @@ fn difference(written: &str, happened: &str) -> String {
     let first = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
     let show = |lines: &[&str]| {
         let from = first.saturating_sub(3);
-        lines
-            .iter()
-            .skip(from)
-            .take(15)
-            .map(|line| format!("    {line}\n"))
-            .collect::<String>()
+        let part: Vec<&str> = lines.iter().skip(from).take(15).copied().collect();
+        part.join("\n    ")
     };
     format!(
-        "  line {}, written:\n{}  happened:\n{}",
+        "  line {}, written:\n    {}\n  happened:\n    {}",
         first + 1,
         show(&a),
         show(&b)

@@ -48,7 +48,10 @@ impl Script {
                 None => (line.as_str(), String::new()),
                 Some(line) => {
                     let document = lines.by_ref().take_while(|line| *line != "toml");
-                    (line, document.map(|line| format!("{line}\n")).collect())
+                    (
+                        line,
+                        document.fold(String::new(), |text, line| text + line + "\n"),
+                    )
                 }
             };
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -90,7 +93,9 @@ impl Script {
                 self.world.delivers = *word == "on";
                 if self.world.delivers {
                     let hosts = self.hosts("all");
-                    hosts.iter().for_each(|host| self.world.deliver(host));
+                    for host in &hosts {
+                        self.world.deliver(host);
+                    }
                     self.world.plan();
                 }
             }

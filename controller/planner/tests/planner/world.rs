@@ -130,7 +130,9 @@ impl World {
                 return;
             }
             let told: Vec<HostId> = made.desired.iter().map(|(host, _)| host.clone()).collect();
-            told.iter().for_each(|host| self.deliver(host));
+            for host in &told {
+                self.deliver(host);
+            }
         }
     }
 
