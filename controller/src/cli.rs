@@ -12,7 +12,7 @@ use crate::config::ControllerSettings;
 #[command(
     name = "comber-controller",
     version,
-    after_help = "Examples:\n  comber-controller --config /etc/comber/controller.toml\n  comber-controller check-config\n  comber-controller backup /var/backups/comber\n\nExit codes: 0 stopped in good order, 64 usage, 70 stopped by a failure, 74 disk or network, 78 configuration"
+    after_help = "Examples:\n  comber-controller --config /etc/comber/controller.toml\n  comber-controller check-config\n  comber-controller backup /var/backups/comber\n\nExit codes: 0 stopped in good order, 64 usage, 65 damaged state or backup, 70 stopped by a failure, 74 disk or network, 78 configuration"
 )]
 pub struct Cli {
     /// A configuration file that counts above those of the system.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
@@ -25,9 +26,14 @@ const OVER_MAX: usize = 20;
 pub struct ServeMetrics {
     /// Bytes of artifacts sent.
     pub bytes: Counter,
-    /// Connections refused in their handshake.
-    pub refused: Counter,
+    /// Bytes of uploads taken in.
+    pub received: Counter,
+    refused: Family<Labels, Counter>,
+    uploads: Family<Labels, Counter>,
 }
+
+/// One label with its value, both from a fixed set.
+type Labels = [(&'static str, &'static str); 1];
 
 impl ServeMetrics {
     /// Registers them.
@@ -40,11 +46,31 @@ impl ServeMetrics {
             own.bytes.clone(),
         );
         registry.register(
+            "comber_upload_received_bytes",
+            "Bytes of releases received from operators",
+            own.received.clone(),
+        );
+        registry.register(
+            "comber_uploads",
+            "Calls of Upload by how they ended",
+            own.uploads.clone(),
+        );
+        registry.register(
             "comber_connections_refused",
-            "Connections refused in their TLS handshake",
+            "Connections refused in or just after their TLS handshake, by reason",
             own.refused.clone(),
         );
         own
+    }
+
+    /// Counts a refused connection; `reason` is of a fixed set.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Counts an upload that ended; `result` is of a fixed set.
+    pub(crate) fn uploaded(&self, result: &'static str) {
+        self.uploads.get_or_create(&[("result", result)]).inc();
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Host {
     pub retired_at: Option<Timestamp>,
     /// Fingerprint (sha256) of the certificate last issued to it.
     pub certificate: Digest,
+    /// Certificates that begin before this are refused: the begin of the one that its last enrolment gave it. Whoever
+    /// holds a certificate from before that is not this host any more.
+    pub certificates_since: Timestamp,
 }
 
 /// What a host last said of itself: its actual state. Written only where it changed.

@@ -4,13 +4,18 @@ use std::net::SocketAddr;
 
 use comber_model::HostId;
 use comber_runtime::peer::PeerIdentity;
+use jiff::Timestamp;
 use tonic::{Request, Status};
+
+use crate::core::{CoreError, World};
 
 /// Whom a request comes from: the verified certificate of its connection, where there is one.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// Absent for a peer without certificate.
     pub identity: Option<PeerIdentity>,
+    /// From when on its certificate holds; for a peer without one, the beginning of time.
+    pub not_before: Timestamp,
     /// Where it connects from.
     pub address: SocketAddr,
 }
@@ -164,6 +169,18 @@ pub fn check(path: &str, peer: &Peer) -> Result<(), Status> {
     }
 }
 
+/// Refuses a host that is unknown, was retired, or shows a certificate from before it was enrolled again. What a
+/// certificate of the CA says is true for as long as it lives; what became of the host since, only the world knows.
+pub fn admit(world: &World, peer: &Peer) -> Result<(), CoreError> {
+    let Some(PeerIdentity::Host(name)) = &peer.identity else {
+        return Ok(());
+    };
+    let host = name
+        .parse()
+        .map_err(|error| CoreError::Invalid(vec![error]))?;
+    world.admit(&host, peer.not_before).map(drop)
+}
+
 /// The operator behind a request.
 pub(super) fn operator<T>(request: &Request<T>) -> Result<String, Status> {
     match identity(request) {
@@ -200,6 +217,7 @@ mod tests {
     fn peer(identity: Option<PeerIdentity>) -> Peer {
         Peer {
             identity,
+            not_before: Timestamp::UNIX_EPOCH,
             address: ([127, 0, 0, 1], 1).into(),
         }
     }

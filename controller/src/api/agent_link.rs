@@ -12,6 +12,7 @@ use comber_proto::agent::v1::agent_link_service_server::AgentLinkService;
 use comber_proto::agent::v1::{LinkRequest, LinkResponse, ReportFactsRequest, ReportFactsResponse};
 use comber_runtime::shutdown::Shutdown;
 use futures_util::{Stream, stream};
+use tokio::time::Sleep;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{access, status};
@@ -52,7 +53,7 @@ impl AgentLinkService for AgentLink {
             inbound: request.into_inner(),
             attachment,
             host,
-            heard: false,
+            silent: Some(Box::pin(tokio::time::sleep(FIRST_MESSAGE))),
         };
         let stream = stream::unfold(Some(link), |link| async {
             let mut link = link?;
@@ -85,7 +86,8 @@ struct Link {
     inbound: Streaming<LinkRequest>,
     attachment: Attachment,
     host: HostId,
-    heard: bool,
+    /// Until the host has said something.
+    silent: Option<Pin<Box<Sleep>>>,
 }
 
 /// Why a stream ends.
@@ -122,10 +124,10 @@ impl Link {
 
     async fn wake(&mut self) -> Result<Woken, Status> {
         let silent = async {
-            if self.heard {
-                std::future::pending::<()>().await;
+            match &mut self.silent {
+                Some(silent) => silent.await,
+                None => std::future::pending().await,
             }
-            tokio::time::sleep(FIRST_MESSAGE).await;
         };
         // Each arm may be dropped: a message is taken whole or not at all, and after an ending the stream ends.
         tokio::select! {
@@ -147,7 +149,7 @@ impl Link {
             tracing::warn!(host = %self.host, %error, "refused what a host said");
             status::invalid(&error.within("actual"))
         })?;
-        self.heard = true;
+        self.silent = None;
         self.core
             .report_actual(&self.host, self.attachment.id(), status)
             .await?;

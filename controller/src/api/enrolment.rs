@@ -18,7 +18,7 @@ use comber_runtime::token::{SecretHash, Token as TokenText};
 use tonic::{Request, Response, Status};
 
 use super::{Parts, access, status, view};
-use crate::core::{Core, Token};
+use crate::core::{Certificate, Core, Token};
 use crate::pki::tokens::{NamePattern, TokenKind, TokenRecord};
 use crate::pki::{Ca, Issued};
 
@@ -81,8 +81,12 @@ impl EnrolmentService for Enrolment {
         let request = request.into_inner();
         let peer = peer(request.kind(), &request.name)?;
         let secret = SecretHash::of(&request.secret);
+        self.core.would_enrol(secret, &peer).await?;
         let issued = self.issue(&request.signing_request, &peer)?;
-        let certificate = fingerprint(&issued);
+        let certificate = Certificate {
+            fingerprint: fingerprint(&issued),
+            not_before: issued.facts.not_before,
+        };
         self.core.enrol(secret, peer.clone(), certificate).await?;
         tracing::info!(name = peer.name(), kind = ?request.kind(), "enrolled");
         Ok(Response::new(EnrolResponse {

@@ -97,6 +97,10 @@ impl Filter {
         Ok(Self { rollout, host })
     }
 
+    fn wants_all(&self) -> bool {
+        self.rollout.is_none() && self.host.is_none()
+    }
+
     fn wants(&self, event: &Event) -> bool {
         let rollout = self.rollout.is_none_or(|id| event.rollout == Some(id));
         rollout
@@ -159,6 +163,11 @@ impl Follower {
     }
 
     async fn skip_to_last(&mut self, last: usize) -> Result<(), Status> {
+        if self.filter.wants_all() {
+            // All that are older would be read for nothing. Numbers have no gaps.
+            let newest = self.core.read().await.newest_event();
+            self.after = self.after.max(newest.saturating_sub(last as u64));
+        }
         while self.fill().await? {
             let surplus = self.ready.len().saturating_sub(last);
             self.ready.drain(..surplus);

@@ -29,6 +29,7 @@ pub use enrolment::CertificateLives;
 
 use crate::artifact::Artifacts;
 use crate::core::Core;
+use crate::metrics::ServeMetrics;
 use crate::pki::Ca;
 
 /// Longest message of a host's stream: far above the 2 kB of the protocol, far below what would hurt.
@@ -45,6 +46,8 @@ pub struct Parts {
     pub core: Core,
     /// The bytes of releases.
     pub artifacts: Arc<Artifacts>,
+    /// What is measured of them.
+    pub metrics: ServeMetrics,
     /// Who issues certificates.
     pub ca: Arc<Ca>,
     /// How long they live.
@@ -61,7 +64,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
     let link = agent_link::AgentLink::new(core(), parts.shutdown.clone());
     let link = AgentLinkServiceServer::new(link).max_decoding_message_size(LINK_MESSAGE_MAX);
     let enrolment = EnrolmentServiceServer::new(enrolment::Enrolment::new(parts));
-    let releases = release::Releases::new(core(), Arc::clone(&parts.artifacts));
+    let releases = release::Releases::new(parts);
     let releases =
         ReleaseServiceServer::new(releases).max_decoding_message_size(UPLOAD_MESSAGE_MAX);
     let rollouts = rollout::Rollouts::new(core(), parts.shutdown.clone());

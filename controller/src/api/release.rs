@@ -1,6 +1,7 @@
 //! Releases: uploads, publishing, listing, deleting.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use comber_model::release::Release;
 use comber_model::{Digest, Invalid, ReleaseId, wire};
@@ -10,23 +11,48 @@ use comber_proto::release::v1::{
     ListReleasesRequest, ListReleasesResponse, PublishReleaseRequest, PublishReleaseResponse,
     StatUploadRequest, StatUploadResponse, UploadRequest, UploadResponse,
 };
+use tokio::sync::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{access, status, view};
-use crate::artifact::Artifacts;
+use super::{Parts, access, status, view};
+use crate::artifact::{Artifacts, Upload};
 use crate::core::{Core, CoreError};
+use crate::metrics::ServeMetrics;
+
+/// An upload of which nothing came for so long is over; it can be resumed, also by somebody else.
+const IDLE: Duration = Duration::from_mins(1);
 
 /// The service.
 #[derive(Debug)]
 pub(super) struct Releases {
     core: Core,
     artifacts: Arc<Artifacts>,
+    metrics: ServeMetrics,
+    /// Held while a release appears or goes, so that its record and its bytes do it together.
+    recording: Mutex<()>,
+}
+
+/// The messages of one upload.
+struct Pieces(Streaming<UploadRequest>);
+
+impl Pieces {
+    async fn next(&mut self) -> Result<Option<UploadRequest>, Status> {
+        let idle = |_| Status::deadline_exceeded("nothing came for a minute; resume the upload");
+        tokio::time::timeout(IDLE, self.0.message())
+            .await
+            .map_err(idle)?
+    }
 }
 
 impl Releases {
-    /// Releases of this core, with their bytes there.
-    pub(super) fn new(core: Core, artifacts: Arc<Artifacts>) -> Self {
-        Self { core, artifacts }
+    /// Releases of the core, with their bytes in the directory of artifacts.
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            core: parts.core.clone(),
+            artifacts: Arc::clone(&parts.artifacts),
+            metrics: parts.metrics.clone(),
+            recording: Mutex::default(),
+        }
     }
 }
 
@@ -49,31 +75,17 @@ impl ReleaseService for Releases {
         &self,
         request: Request<Streaming<UploadRequest>>,
     ) -> Result<Response<UploadResponse>, Status> {
-        let mut pieces = request.into_inner();
-        let first = pieces.message().await?;
+        let mut pieces = Pieces(request.into_inner());
         let missing = || status::invalid(&Invalid::new("start", "is missing in the first message"));
-        let first = first.ok_or_else(missing)?;
+        let first = pieces.next().await?.ok_or_else(missing)?;
         let start = first.start.ok_or_else(missing)?;
-        let digest = digest(&start.digest)?;
-        let mut upload = self
-            .artifacts
-            .upload(digest, start.carried_length, start.offset)
-            .await?;
-        let mut data = first.data;
-        loop {
-            upload.append(&data).await?;
-            match pieces.message().await {
-                Ok(Some(piece)) => data = piece.data,
-                Ok(None) => break,
-                // Broken off: what came is kept, to be resumed from.
-                Err(status) => {
-                    upload.finish().await?;
-                    return Err(status);
-                }
-            }
-        }
-        let received = upload.finish().await?;
-        Ok(Response::new(UploadResponse { received }))
+        let upload =
+            self.artifacts
+                .upload(digest(&start.digest)?, start.carried_length, start.offset);
+        let taken = self.take(upload.await?, first.data, pieces).await;
+        self.metrics
+            .uploaded(if taken.is_ok() { "received" } else { "failed" });
+        Ok(Response::new(UploadResponse { received: taken? }))
     }
 
     async fn publish_release(
@@ -90,11 +102,7 @@ impl ReleaseService for Releases {
             published_by: actor,
         };
         let id = release.id();
-        let published = self.core.publish_release(release).await;
-        if published.is_err() {
-            self.forget_unused(digest).await?;
-        }
-        let already = published?;
+        let already = self.record(release, digest).await?;
         let world = self.core.read().await;
         let missing = || CoreError::missing("release", &id);
         let release = world.input.releases.get(&id).ok_or_else(missing)?;
@@ -139,6 +147,7 @@ impl ReleaseService for Releases {
     ) -> Result<Response<DeleteReleaseResponse>, Status> {
         let actor = access::operator(&request)?;
         let id = parse(&request.into_inner().id)?;
+        let _alone = self.recording.lock().await;
         let digest = self.core.delete_release(&id, &actor).await?;
         self.forget_unused(digest).await?;
         Ok(Response::new(DeleteReleaseResponse {}))
@@ -146,6 +155,46 @@ impl ReleaseService for Releases {
 }
 
 impl Releases {
+    /// Takes the pieces in to the last. Where they are broken off, what came is kept, to be resumed from.
+    async fn take(
+        &self,
+        mut upload: Upload,
+        first: Vec<u8>,
+        mut pieces: Pieces,
+    ) -> Result<u64, Status> {
+        let mut data = first;
+        let ended = loop {
+            upload.append(&data).await?;
+            self.metrics.received.inc_by(data.len() as u64);
+            match pieces.next().await {
+                Ok(Some(piece)) => data = piece.data,
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status),
+            }
+        };
+        let received = upload.finish().await?;
+        ended.map(|()| received)
+    }
+
+    /// Makes checked bytes a release. Alone: whoever deletes the same release meanwhile would take its bytes away.
+    async fn record(&self, release: Release, digest: Digest) -> Result<bool, Status> {
+        let _alone = self.recording.lock().await;
+        if self.artifacts.path(digest).is_none() {
+            return Err(Status::aborted(
+                "the release was deleted while it was published; publish it again",
+            ));
+        }
+        let published = self.core.publish_release(release).await;
+        // Whether a controller that stops has recorded it is seen after its restart: the bytes stay.
+        if published
+            .as_ref()
+            .is_err_and(|error| !matches!(error, CoreError::Stopped(_)))
+        {
+            self.forget_unused(digest).await?;
+        }
+        Ok(published?)
+    }
+
     /// Removes bytes that no release names any more.
     async fn forget_unused(&self, digest: Digest) -> Result<(), Status> {
         let world = self.core.read().await;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use comber_model::rollout::{Member, RolloutSpec};
-use comber_model::{RolloutId, wire::time};
+use comber_model::{HostId, Invalid, RolloutId, wire::time};
 use comber_planner::{Command, RolloutView};
 use comber_proto::rollout::v1::rollout_service_server::RolloutService;
 use comber_proto::rollout::v1::{
@@ -230,29 +230,22 @@ impl RolloutService for Rollouts {
     ) -> Result<Response<ListMembersResponse>, Status> {
         let request = request.into_inner();
         let id = parse(&request.id)?;
-        let after: usize = match request.page_token.as_str() {
-            "" => 0,
-            token => token
-                .parse()
-                .map_err(|_| Status::invalid_argument("page_token: is unknown"))?,
-        };
+        let outcomes = outcomes(&request.outcomes)?;
         let world = self.core.read().await;
-        let mut members: Vec<&Member> = find(&world, id)?.members.values().collect();
-        members.sort_by_key(|member| (member.wave, member.order));
-        let wanted = members.into_iter().filter(|member| {
+        let rollout = find(&world, id)?;
+        let after = page_after(rollout, &request.page_token)?;
+        let wanted = rollout.members.values().filter(|member| {
             let wave = request.wave == 0 || u32::from(member.wave) + 1 == request.wave;
-            let outcome = member.outcome().as_str();
-            wave && (request.outcomes.is_empty() || request.outcomes.iter().any(|o| o == outcome))
+            let outcome = outcomes.is_empty() || outcomes.contains(&member.outcome().as_str());
+            wave && outcome && after.is_none_or(|after| place(member) > after)
         });
+        let mut page: Vec<&Member> = wanted.collect();
+        page.sort_by_key(|member| place(member));
         let size = page_size(request.page_size);
-        let mut page: Vec<&Member> = wanted.skip(after).take(size + 1).collect();
         let more = page.len() > size;
         page.truncate(size);
-        let next_page_token = if more {
-            (after + size).to_string()
-        } else {
-            String::new()
-        };
+        let last = page.last().filter(|_| more);
+        let next_page_token = last.map_or_else(String::new, |member| member.host.to_string());
         let members = page
             .into_iter()
             .map(|m| view::member(&world.input, m))
@@ -345,6 +338,39 @@ fn spec(source: &str) -> Result<RolloutSpec, Status> {
 
 fn parse(id: &str) -> Result<RolloutId, Status> {
     id.parse().map_err(|error| status::invalid(&error))
+}
+
+/// The order in which hosts are listed. It does not change while somebody turns the pages, as outcomes do.
+fn place(member: &Member) -> (u16, u32, &HostId) {
+    (member.wave, member.order, &member.host)
+}
+
+/// Behind which place a page begins: its token names the last host of the page before.
+fn page_after<'a>(
+    rollout: &'a RolloutView,
+    token: &str,
+) -> Result<Option<(u16, u32, &'a HostId)>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let host = token.parse::<HostId>().ok();
+    let member = host.and_then(|host| rollout.members.get(&host));
+    let unknown = || Invalid::new("page_token", "is not from a page of this rollout");
+    let member = member.ok_or_else(|| status::invalid(&unknown()))?;
+    Ok(Some(place(member)))
+}
+
+/// Words for outcomes, each a known one.
+fn outcomes(words: &[String]) -> Result<Vec<&str>, Status> {
+    const KNOWN: [&str; 5] = ["succeeded", "failed", "pending", "unreached", "excluded"];
+    let unknown = words.iter().find(|word| !KNOWN.contains(&word.as_str()));
+    match unknown {
+        Some(_) => Err(status::invalid(&Invalid::new(
+            "outcomes",
+            format!("must be of {}", KNOWN.join(", ")),
+        ))),
+        None => Ok(words.iter().map(String::as_str).collect()),
+    }
 }
 
 fn find(world: &World, id: RolloutId) -> Result<&RolloutView, CoreError> {

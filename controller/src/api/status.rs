@@ -16,6 +16,7 @@ impl From<CoreError> for Status {
             CoreError::Invalid(_) => Self::invalid_argument(text),
             CoreError::Exists(_) => Self::already_exists(text),
             CoreError::Unauthenticated(_) => Self::unauthenticated(text),
+            CoreError::Denied(_) => Self::permission_denied(text),
             CoreError::OutOfRange { .. } => Self::out_of_range(text),
             CoreError::Stopped(_) => Self::unavailable(text),
         }
@@ -26,15 +27,21 @@ impl From<ArtifactError> for Status {
     fn from(error: ArtifactError) -> Self {
         let text = comber_runtime::telemetry::error_chain(&error);
         match error {
-            ArtifactError::Full { .. } => Self::resource_exhausted(text),
+            ArtifactError::Full { .. } | ArtifactError::Space { .. } => {
+                Self::resource_exhausted(text)
+            }
             ArtifactError::TooLarge { .. } | ArtifactError::Offset { .. } => {
                 Self::failed_precondition(text)
             }
-            ArtifactError::Bundle { .. } | ArtifactError::OtherDigest { .. } => {
-                Self::invalid_argument(text)
-            }
+            ArtifactError::Longer { .. }
+            | ArtifactError::Bundle { .. }
+            | ArtifactError::OtherDigest { .. } => Self::invalid_argument(text),
             ArtifactError::Busy { .. } => Self::aborted(text),
             ArtifactError::Missing { .. } => Self::not_found(text),
+            ArtifactError::Damaged { .. } => {
+                tracing::error!(error = text, "an artifact was damaged");
+                Self::data_loss(text)
+            }
             ArtifactError::Io { .. } => {
                 tracing::error!(error = text, "the artifact directory failed");
                 Self::internal(text)

@@ -10,9 +10,13 @@ use std::process::ExitCode;
 use comber_runtime::telemetry;
 
 use crate::cli::{Cli, Command};
+use crate::core::LoadError;
+use crate::store::{BackupError, OpenError};
 
 /// The command line is wrong.
 pub const EXIT_USAGE: u8 = 64;
+/// The stored state or a backup is damaged, or of a newer version.
+pub const EXIT_DATA: u8 = 65;
 /// It stopped because something failed while it ran.
 pub const EXIT_FAILED: u8 = 70;
 /// A disk or network step failed before it ran.
@@ -48,7 +52,29 @@ pub fn run(cli: &Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", telemetry::error_chain(error.as_ref()));
-            ExitCode::from(EXIT_IO)
+            ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// Damaged files are told apart: trying again does not help, a backup does.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let damaged = error.chain().any(|cause| {
+        let opened = cause.downcast_ref::<OpenError>();
+        let backed_up = cause.downcast_ref::<BackupError>();
+        matches!(
+            opened,
+            Some(OpenError::Damaged { .. } | OpenError::Lost { .. } | OpenError::TooNew { .. })
+        ) || matches!(
+            backed_up,
+            Some(
+                BackupError::Damaged(_)
+                    | BackupError::Open(OpenError::Damaged { .. } | OpenError::TooNew { .. })
+            )
+        ) || matches!(
+            cause.downcast_ref::<LoadError>(),
+            Some(LoadError::Record { .. })
+        )
+    });
+    if damaged { EXIT_DATA } else { EXIT_IO }
 }

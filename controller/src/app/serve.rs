@@ -14,7 +14,7 @@ use comber_runtime::{backoff, task, telemetry, tls};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
-use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_IO, admin, control};
+use super::{EXIT_CONFIG, EXIT_FAILED, admin, control};
 use crate::api::{self, CertificateLives, Parts};
 use crate::artifact::Artifacts;
 use crate::config::ControllerSettings;
@@ -46,7 +46,7 @@ pub(super) fn run(settings: &ControllerSettings) -> ExitCode {
         }
         Err(error) => {
             tracing::error!(error = telemetry::error_chain(error.as_ref()), "cannot run");
-            ExitCode::from(EXIT_IO)
+            ExitCode::from(super::exit_code(&error))
         }
     }
 }
@@ -85,6 +85,7 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
     let parts = Parts {
         core: core.clone(),
         artifacts: Arc::clone(&artifacts),
+        metrics: serve_metrics.clone(),
         ca: Arc::clone(&ca),
         lives,
         clock: clock.clone(),
@@ -200,11 +201,13 @@ async fn stop_with(store: Store, shutdown: Shutdown) {
 /// Renews the server's certificate for as long as the process runs.
 async fn renew(mut certificate: RenewingCertificate, clock: Clock, shutdown: Shutdown) {
     const RETRY: std::time::Duration = std::time::Duration::from_mins(1);
+    const LEAST: std::time::Duration = std::time::Duration::from_millis(100);
     loop {
         let left = certificate.renew_at().duration_since(clock.wall());
         // The wall clock can be set meanwhile, so it is looked at once an hour at least.
         let pause = left.try_into().unwrap_or_default();
-        let pause = std::time::Duration::min(pause, std::time::Duration::from_hours(1));
+        // And a life so short that it is always due must not take a whole core.
+        let pause = std::time::Duration::clamp(pause, LEAST, std::time::Duration::from_hours(1));
         // Both arms may be dropped: they only wait.
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

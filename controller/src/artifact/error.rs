@@ -17,6 +17,21 @@ pub enum ArtifactError {
         /// The file that could not grow.
         path: PathBuf,
     },
+    /// The disk would be full. Told before a byte is taken, since the controller's own state may lie on the same disk.
+    #[error(
+        "not enough space in {dir}: {wanted} bytes are to come, {available} are free and {reserve} of them are kept for the controller itself; free some, or move artifacts to a larger disk with artifacts.dir",
+        dir = .dir.display()
+    )]
+    Space {
+        /// The directory of artifacts.
+        dir: PathBuf,
+        /// Bytes that are to come.
+        wanted: u64,
+        /// Bytes that are free.
+        available: u64,
+        /// Bytes that no upload may take.
+        reserve: u64,
+    },
     /// Longer than this controller takes.
     #[error(
         "the release has {length} bytes, at most {max} are taken; raise artifacts.max_size, or make it smaller"
@@ -49,6 +64,26 @@ pub enum ArtifactError {
         asked: Digest,
         /// What it is.
         found: Digest,
+    },
+    /// What was sound once is not any more: the disk lost or changed bytes. It was removed.
+    #[error(
+        "the artifact {digest} was damaged on the controller's disk and is removed; publish the release again, and look after that disk",
+        digest = .digest.short()
+    )]
+    Damaged {
+        /// Which.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: Box<Refused>,
+    },
+    /// More bytes came than were announced.
+    #[error(
+        "more than the {length} bytes that were announced came; ask where the upload stands, and begin anew"
+    )]
+    Longer {
+        /// What was announced.
+        length: u64,
     },
     /// Somebody else uploads the same bytes.
     #[error("{digest} is being uploaded by somebody else; try again when that has ended", digest = .digest.short())]
@@ -95,11 +130,9 @@ impl ArtifactError {
         }
     }
 
-    /// A failed step of the shared file functions.
-    pub(super) fn file(step: &'static str, error: &FileError) -> Self {
-        let kind = error.kind();
-        let text = comber_runtime::telemetry::error_chain(error);
-        Self::io(step, Path::new(""), io::Error::new(kind, text))
+    /// A failed step of the shared file functions on `path`.
+    pub(super) fn file(step: &'static str, path: &Path, error: &FileError) -> Self {
+        Self::io(step, path, io::Error::new(error.kind(), error.reason()))
     }
 
     /// The process stops while a check runs.

@@ -26,6 +26,12 @@ pub use upload::Upload;
 /// An upload that nobody went on with for so long is removed when the controller starts.
 const STALE: Duration = Duration::from_hours(24);
 
+/// Space that no upload may take: the controller's state usually lies on the same disk, and a controller that cannot write
+/// its state stops. Its state grows by less than this in a day of a large fleet.
+const RESERVE: u64 = 256 << 20;
+/// Of a small disk only one part in so many is kept.
+const RESERVE_PART: u64 = 20;
+
 /// The directory of artifacts.
 #[derive(Debug)]
 pub struct Artifacts {
@@ -63,7 +69,7 @@ impl Artifacts {
         let uploads = dir.join("uploads");
         let make = |path: &Path| {
             fsx::create_dir_durable(path, 0o750)
-                .map_err(|source| ArtifactError::file("make the directory", &source))
+                .map_err(|error| ArtifactError::file("make the directory", path, &error))
         };
         make(dir)?;
         make(&uploads)?;
@@ -124,6 +130,7 @@ impl Artifacts {
                 there: stat.received,
             });
         }
+        self.check_space(carried_length - offset)?;
         Upload::open(self.partial(digest), claim, offset, carried_length).await
     }
 
@@ -149,9 +156,26 @@ impl Artifacts {
         let place = self.place(digest);
         if place.exists() {
             fsx::remove_durable(&place)
-                .map_err(|source| ArtifactError::file("remove the artifact", &source))?;
+                .map_err(|error| ArtifactError::file("remove the artifact", &place, &error))?;
         }
         Ok(())
+    }
+
+    /// Refuses what would fill the disk.
+    fn check_space(&self, wanted: u64) -> Result<(), ArtifactError> {
+        let space = fsx::free_space(&self.dir)
+            .map_err(|error| ArtifactError::file("measure the space of", &self.dir, &error))?;
+        let reserve = RESERVE.min(space.total / RESERVE_PART);
+        if space.available >= wanted.saturating_add(reserve) {
+            return Ok(());
+        }
+        let (dir, available) = (self.dir.clone(), space.available);
+        Err(ArtifactError::Space {
+            dir,
+            wanted,
+            available,
+            reserve,
+        })
     }
 
     fn claim(&self, digest: Digest) -> Result<Claim, ArtifactError> {
@@ -211,20 +235,26 @@ fn finish(
     let contents = inspect(BufReader::with_capacity(256 << 10, file), limits);
     let contents = match contents {
         Ok(contents) if contents.artifact.digest == digest => contents,
+        // The disk's fault and not the bundle's: what came is kept.
+        Err(refused) if refused.is_retryable() => {
+            let error = std::io::Error::other(refused);
+            return Err(ArtifactError::io("read", source, error));
+        }
         result => {
             // It can never become right: the next upload begins anew.
-            if source == partial {
-                fs::remove_file(partial).map_err(|error| {
-                    ArtifactError::io("remove the refused upload", partial, error)
-                })?;
-            }
+            fsx::remove_durable(source)
+                .map_err(|error| ArtifactError::file("remove the refused", source, &error))?;
             return Err(match result {
                 Ok(other) => ArtifactError::OtherDigest {
                     asked: digest,
                     found: other.artifact.digest,
                 },
-                Err(source) => ArtifactError::Bundle {
-                    source: Box::new(source),
+                Err(refused) if source == place => ArtifactError::Damaged {
+                    digest,
+                    source: Box::new(refused),
+                },
+                Err(refused) => ArtifactError::Bundle {
+                    source: Box::new(refused),
                 },
             });
         }
@@ -232,11 +262,14 @@ fn finish(
     if source == partial {
         let parent = place.parent().unwrap_or(place);
         fsx::create_dir_durable(parent, 0o750)
-            .map_err(|source| ArtifactError::file("make the directory", &source))?;
+            .map_err(|error| ArtifactError::file("make the directory", parent, &error))?;
+        // What came on a call that was broken off is not on the disk yet.
+        let synced = fs::File::open(partial).and_then(|file| file.sync_all());
+        synced.map_err(|source| ArtifactError::io("sync the upload", partial, source))?;
         fs::rename(partial, place)
             .map_err(|source| ArtifactError::io("put the artifact in its place", place, source))?;
         fsx::fsync_dir(parent)
-            .map_err(|source| ArtifactError::file("sync the directory", &source))?;
+            .map_err(|error| ArtifactError::file("sync the directory", parent, &error))?;
     }
     Ok(contents)
 }

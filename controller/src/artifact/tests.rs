@@ -111,7 +111,7 @@ async fn limits_hold_and_uploads_do_not_race() {
     assert!(matches!(refused, ArtifactError::Busy { .. }), "{refused}");
     let refused = upload.append(b"four").await.unwrap_err();
     assert!(
-        matches!(refused, ArtifactError::TooLarge { .. }),
+        matches!(refused, ArtifactError::Longer { length: 3 }),
         "{refused}"
     );
     drop(upload);
@@ -140,4 +140,103 @@ async fn a_stale_upload_is_removed_at_the_start() {
     let later = now + Duration::from_hours(25);
     let later = Artifacts::open(&path, MAX, later).unwrap();
     assert_eq!(later.stat(digest, 3).unwrap().received, 0);
+}
+
+#[tokio::test]
+async fn an_artifact_that_the_disk_damaged_is_removed_and_can_be_published_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = bundle(dir.path());
+    let artifacts = Artifacts::open(&dir.path().join("a"), MAX, NOW).unwrap();
+    put(&artifacts, bundle.digest, &bundle.bytes).await.unwrap();
+    artifacts.finish(bundle.digest).await.unwrap();
+    let path = artifacts.path(bundle.digest).unwrap();
+    let mut damaged = bundle.bytes.clone();
+    damaged.truncate(bundle.bytes.len() / 2);
+    fs::write(&path, damaged).unwrap();
+    let refused = artifacts.finish(bundle.digest).await.unwrap_err();
+    assert!(
+        matches!(refused, ArtifactError::Damaged { .. }),
+        "{refused}"
+    );
+    let length = bundle.bytes.len() as u64;
+    let stat = artifacts.stat(bundle.digest, length).unwrap();
+    assert!(!stat.complete && stat.received == 0, "{stat:?}");
+    put(&artifacts, bundle.digest, &bundle.bytes).await.unwrap();
+    artifacts.finish(bundle.digest).await.unwrap();
+}
+
+/// A file system in memory of a few megabytes; needs root.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(place: &Path) -> Option<Self> {
+        fs::create_dir_all(place).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=8m", "comber-test"]);
+        let mounted = mount.arg(place).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(place.to_owned()));
+        }
+        println!("skipped: mounting a small disk needs root");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let mut unmount = std::process::Command::new("umount");
+        // Where it fails the directory cannot be removed, which the test's own end then shows.
+        let _unmounted = unmount.arg("--lazy").arg(&self.0).output();
+    }
+}
+
+#[tokio::test]
+async fn what_would_fill_the_disk_is_refused_before_a_byte_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.path().join("disk")) else {
+        return;
+    };
+    let artifacts = Artifacts::open(&disk.0.join("a"), 1 << 30, NOW).unwrap();
+    let digest = Digest([1; 32]);
+    let refused = artifacts.upload(digest, 8 << 20, 0).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(matches!(refused, ArtifactError::Space { .. }), "{text}");
+    assert!(
+        text.contains("artifacts.dir") && text.contains("disk/a"),
+        "{text}"
+    );
+    assert_eq!(artifacts.stat(digest, 8 << 20).unwrap().received, 0);
+    // What fits is taken.
+    put(&artifacts, digest, &[0; 1 << 20]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_meanwhile_keeps_what_was_acknowledged_and_gets_the_rest_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.path().join("disk")) else {
+        return;
+    };
+    let artifacts = Artifacts::open(&disk.0.join("a"), 1 << 30, NOW).unwrap();
+    let (digest, length) = (Digest([1; 32]), 6 << 20);
+    let mut upload = artifacts.upload(digest, length, 0).await.unwrap();
+    upload.append(&[1; 1000]).await.unwrap();
+    assert_eq!(upload.finish().await.unwrap(), 1000);
+    let mut upload = artifacts.upload(digest, length, 1000).await.unwrap();
+    // Somebody else fills the disk now.
+    let other = disk.0.join("other");
+    fs::write(&other, vec![0; 7 << 20]).unwrap();
+    let piece = vec![1; 256 << 10];
+    let mut failed = None;
+    while failed.is_none() {
+        failed = upload.append(&piece).await.err();
+    }
+    let failed = failed.unwrap();
+    assert!(matches!(failed, ArtifactError::Full { .. }), "{failed}");
+    drop(upload);
+    let stat = artifacts.stat(digest, length).unwrap();
+    assert_eq!(stat.received, 1000, "more was kept than acknowledged");
+    fs::remove_file(other).unwrap();
+    let mut upload = artifacts.upload(digest, length, 1000).await.unwrap();
+    upload.append(&piece).await.unwrap();
+    assert_eq!(upload.finish().await.unwrap(), 1000 + piece.len() as u64);
 }

@@ -12,6 +12,7 @@ use super::{ArtifactError, Claim};
 pub struct Upload {
     file: File,
     path: PathBuf,
+    offset: u64,
     received: u64,
     carried_length: u64,
     _claim: Claim,
@@ -33,6 +34,7 @@ impl Upload {
         Ok(Self {
             file,
             path,
+            offset,
             received: offset,
             carried_length,
             _claim: claim,
@@ -43,20 +45,42 @@ impl Upload {
     pub async fn append(&mut self, data: &[u8]) -> Result<(), ArtifactError> {
         let received = self.received.saturating_add(data.len() as u64);
         if received > self.carried_length {
-            let (length, max) = (received, self.carried_length);
-            return Err(ArtifactError::TooLarge { length, max });
+            let length = self.carried_length;
+            return Err(ArtifactError::Longer { length });
         }
-        let written = self.file.write_all(data).await;
-        written.map_err(|source| ArtifactError::io("write the upload", &self.path, source))?;
+        if let Err(source) = self.file.write_all(data).await {
+            return Err(self.failed("write the upload", source).await);
+        }
         self.received = received;
         Ok(())
     }
 
-    /// Makes everything that came durable; gives how much that is.
+    /// Makes everything that came durable, the name of a new upload too; gives how much that is.
     pub async fn finish(mut self) -> Result<u64, ArtifactError> {
-        let failed = |source| ArtifactError::io("sync the upload", &self.path, source);
-        self.file.flush().await.map_err(failed)?;
-        self.file.sync_data().await.map_err(failed)?;
-        Ok(self.received)
+        let mut synced = self.file.flush().await;
+        if synced.is_ok() {
+            synced = self.file.sync_data().await;
+        }
+        if let (Ok(()), Some(dir)) = (&synced, self.path.parent()) {
+            synced = sync_dir(dir).await;
+        }
+        match synced {
+            Ok(()) => Ok(self.received),
+            Err(source) => Err(self.failed("sync the upload", source).await),
+        }
     }
+
+    /// Where the disk is full, gives back what this call took: others need the space more than half an upload does.
+    async fn failed(&mut self, step: &'static str, source: std::io::Error) -> ArtifactError {
+        let error = ArtifactError::io(step, &self.path, source);
+        if matches!(error, ArtifactError::Full { .. }) {
+            // Nothing more can be done about it where this fails too.
+            let _best_effort = self.file.set_len(self.offset).await;
+        }
+        error
+    }
+}
+
+async fn sync_dir(dir: &std::path::Path) -> std::io::Result<()> {
+    File::open(dir).await?.sync_all().await
 }

@@ -124,8 +124,7 @@ impl Core {
     pub async fn report_facts(&self, host: &HostId, facts: Facts) -> Result<(), CoreError> {
         let name = host.clone();
         self.edit(move |edit| {
-            let view = edit.world.active_host(&name);
-            let view = view.ok_or_else(|| CoreError::missing("host", &name))?;
+            let view = edit.world.enrolled(&name)?;
             if view.host.facts != facts {
                 let mut host = view.host.clone();
                 host.facts = facts;
@@ -142,11 +141,7 @@ fn attach(
     host: HostId,
     inputs: mpsc::Sender<Input>,
 ) -> Result<Attachment, CoreError> {
-    let view = edit.world.active_host(&host).ok_or_else(|| {
-        CoreError::Refused(format!(
-            "host {host} is not enrolled or was retired; enrol it again with a token"
-        ))
-    })?;
+    let view = edit.world.enrolled(&host)?;
     let (sender, desired) = watch::channel(view.desired.clone());
     let (end, ending) = oneshot::channel();
     edit.world.attachments += 1;
@@ -186,10 +181,7 @@ fn report_actual(
         let why = format!("the stream of host {host} was ended; connect again");
         return Err(CoreError::Refused(why));
     }
-    let view = edit
-        .world
-        .active_host(host)
-        .ok_or_else(|| CoreError::missing("host", host))?;
+    let view = edit.world.enrolled(host)?;
     let (same, up) = (view.status.as_ref() == Some(&status), view.link.is_up());
     if !up {
         let now = edit.now;

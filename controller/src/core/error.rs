@@ -26,6 +26,9 @@ pub enum CoreError {
     /// The token does not let its holder in.
     #[error("{0}")]
     Unauthenticated(String),
+    /// Whoever asks is known, and may not do this.
+    #[error("{0}")]
+    Denied(String),
     /// Events that old are not kept any more.
     #[error("events before number {oldest} are not kept any more; begin again with 0")]
     OutOfRange {

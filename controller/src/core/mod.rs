@@ -37,7 +37,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot, watch};
 
 pub use agents::{Attachment, AttachmentId, Ending};
 pub use error::{CoreError, LoadError};
-pub use tokens::Token;
+pub use tokens::{Certificate, Token};
 pub use world::World;
 
 use crate::store::Store;

@@ -63,7 +63,7 @@ impl Fixture {
     async fn enrol(&self, name: &str) -> Result<(), CoreError> {
         let hash = self.token(1, Labels::default()).await;
         self.core
-            .enrol(hash, PeerIdentity::Host(name.into()), Digest([1; 32]))
+            .enrol(hash, PeerIdentity::Host(name.into()), certificate(1))
             .await
     }
 
@@ -77,6 +77,14 @@ impl Fixture {
 
 fn host(name: &str) -> HostId {
     name.parse().unwrap()
+}
+
+/// One that was issued in this second of 1970.
+fn certificate(second: i64) -> Certificate {
+    Certificate {
+        fingerprint: Digest([u8::try_from(second).unwrap(); 32]),
+        not_before: Timestamp::from_second(second).unwrap(),
+    }
 }
 
 fn status(generation: u64) -> HostStatus {
@@ -180,7 +188,7 @@ async fn a_token_is_used_as_often_as_it_may_be_and_no_more() {
     let enrol = |name: &str| {
         fixture
             .core
-            .enrol(hash, PeerIdentity::Host(name.into()), Digest([1; 32]))
+            .enrol(hash, PeerIdentity::Host(name.into()), certificate(1))
     };
     let (one, two, three) = tokio::join!(enrol("a"), enrol("b"), enrol("c"));
     assert_eq!(
@@ -246,7 +254,7 @@ async fn a_retired_host_is_cut_off_and_refused() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(refused.contains("enrol it again"), "{refused}");
+    assert!(refused.contains("was retired; enrol it"), "{refused}");
     fixture.stop().await;
 }
 
@@ -322,5 +330,61 @@ async fn a_release_that_a_rollout_needs_stays() {
         core.delete_release(&id, "ada").await.unwrap(),
         Digest([1; 32])
     );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_from_before_the_last_enrolment_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::open(dir.path());
+    let (core, web) = (&fixture.core, host("web-1"));
+    let peer = || PeerIdentity::Host("web-1".into());
+    let hash = fixture.token(2, Labels::default()).await;
+    core.enrol(hash, peer(), certificate(100)).await.unwrap();
+    let first = certificate(100).not_before;
+    core.read().await.admit(&web, first).unwrap();
+    // One that follows by renewal, and the one it was renewed with, which the host may not have replaced yet.
+    core.renewed(&web, Digest([9; 32])).await.unwrap();
+    let renewed = Timestamp::from_second(150).unwrap();
+    for begin in [first, renewed] {
+        core.read().await.admit(&web, begin).unwrap();
+    }
+    core.retire_host(&web, "ada").await.unwrap();
+    let refused = core.read().await.admit(&web, renewed).unwrap_err();
+    assert!(matches!(refused, CoreError::Denied(_)), "{refused}");
+    // Taken in again on another machine: what the first one holds stays worthless.
+    core.enrol(hash, peer(), certificate(200)).await.unwrap();
+    for (begin, lets_in) in [(100, false), (150, false), (200, true), (300, true)] {
+        let begin = Timestamp::from_second(begin).unwrap();
+        let admitted = core.read().await.admit(&web, begin).is_ok();
+        assert_eq!(admitted, lets_in, "{begin}");
+    }
+    let stranger = core.read().await.admit(&host("db-1"), renewed).unwrap_err();
+    assert!(
+        stranger.to_string().contains("not known here"),
+        "{stranger}"
+    );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_says_beforehand_whom_it_would_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::open(dir.path());
+    let hash = fixture.token(1, Labels::default()).await;
+    let core = &fixture.core;
+    let web = PeerIdentity::Host("web-1".into());
+    core.would_enrol(hash, &web).await.unwrap();
+    core.would_enrol(hash, &web).await.unwrap();
+    core.enrol(hash, web.clone(), certificate(1)).await.unwrap();
+    let unknown = SecretHash::from_bytes([7; 32]);
+    let ada = PeerIdentity::Operator("ada".into());
+    for (secret, peer) in [(hash, &web), (hash, &ada), (unknown, &web)] {
+        let refused = core.would_enrol(secret, peer).await.unwrap_err();
+        assert!(
+            matches!(refused, CoreError::Unauthenticated(_)),
+            "{refused}"
+        );
+    }
     fixture.stop().await;
 }

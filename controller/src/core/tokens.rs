@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::edit::Edit;
-use super::{Core, CoreError};
-use crate::pki::tokens::TokenRecord;
+use super::{Core, CoreError, World};
+use crate::pki::tokens::{TokenRecord, TokenRefused};
 
 /// Tokens that can be used at once; more are a mistake or an attack.
 const TOKENS_MAX: usize = 10_000;
@@ -27,6 +27,15 @@ pub struct Token {
     pub created_by: String,
     /// When.
     pub created_at: Timestamp,
+}
+
+/// What is kept of a certificate that was issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its sha256.
+    pub fingerprint: Digest,
+    /// From when on it holds, as it says itself.
+    pub not_before: Timestamp,
 }
 
 impl Token {
@@ -55,13 +64,26 @@ impl Core {
         .await
     }
 
+    /// Whether a token would let this peer in now. Nothing is spent: it spares the work of signing for those whom
+    /// [`Core::enrol`] would refuse anyway.
+    pub async fn would_enrol(
+        &self,
+        secret: SecretHash,
+        peer: &PeerIdentity,
+    ) -> Result<(), CoreError> {
+        let world = self.read().await;
+        let token = known(&world, secret)?;
+        let redeemed = token.record.redeem(peer, world.now());
+        redeemed.map(drop).map_err(refused)
+    }
+
     /// Spends one use of a token for a peer whose certificate is made; for a host, also enrols it. Durable before the
     /// certificate is handed out, so a token is never used more often than it may be.
     pub async fn enrol(
         &self,
         secret: SecretHash,
         peer: PeerIdentity,
-        certificate: Digest,
+        certificate: Certificate,
     ) -> Result<(), CoreError> {
         self.edit(move |edit| enrol(edit, secret, &peer, certificate))
             .await
@@ -71,8 +93,7 @@ impl Core {
     pub async fn renewed(&self, host: &HostId, certificate: Digest) -> Result<(), CoreError> {
         let id = host.clone();
         self.edit(move |edit| {
-            let view = edit.world.active_host(&id);
-            let view = view.ok_or_else(|| CoreError::missing("host", &id))?;
+            let view = edit.world.enrolled(&id)?;
             let host = Host {
                 certificate,
                 ..view.host.clone()
@@ -109,24 +130,23 @@ fn create(edit: &mut Edit<'_>, token: Token) -> Result<(), CoreError> {
     Ok(())
 }
 
+fn known(world: &World, secret: SecretHash) -> Result<&Token, CoreError> {
+    let id = Digest(*secret.as_bytes()).short();
+    let token = world.tokens.get(&id);
+    let unknown = "the token is unknown or was revoked; make a new one with: comber token create";
+    token
+        .filter(|token| token.record.hash == secret)
+        .ok_or_else(|| CoreError::Unauthenticated(unknown.to_owned()))
+}
+
 fn enrol(
     edit: &mut Edit<'_>,
     secret: SecretHash,
     peer: &PeerIdentity,
-    certificate: Digest,
+    certificate: Certificate,
 ) -> Result<(), CoreError> {
-    let id = Digest(*secret.as_bytes()).short();
-    let token = edit
-        .world
-        .tokens
-        .get(&id)
-        .filter(|token| token.record.hash == secret);
-    let unknown = "the token is unknown or was revoked; make a new one with: comber token create";
-    let token = token
-        .ok_or_else(|| CoreError::Unauthenticated(unknown.to_owned()))?
-        .clone();
-    let record = token.record.redeem(peer, edit.now);
-    let record = record.map_err(|refused| CoreError::Unauthenticated(refused.to_string()))?;
+    let token = known(edit.world, secret)?.clone();
+    let record = token.record.redeem(peer, edit.now).map_err(refused)?;
     let host = match peer {
         PeerIdentity::Host(name) => Some(enrolled(edit, name, &token, certificate)?),
         PeerIdentity::Operator(_) => None,
@@ -151,12 +171,22 @@ fn enrol(
     Ok(())
 }
 
+/// A name that the token does not allow is a matter of permission; all else is a token that lets nobody in.
+fn refused(why: TokenRefused) -> CoreError {
+    match why {
+        TokenRefused::Name { .. } => CoreError::Denied(why.to_string()),
+        TokenRefused::WrongKind { .. } | TokenRefused::Expired(_) | TokenRefused::UsedUp => {
+            CoreError::Unauthenticated(why.to_string())
+        }
+    }
+}
+
 /// The host's record: a new one, or what is known of it with the new certificate. A retired host is taken in again.
 fn enrolled(
     edit: &Edit<'_>,
     name: &str,
     token: &Token,
-    certificate: Digest,
+    certificate: Certificate,
 ) -> Result<Host, CoreError> {
     let id: HostId = name
         .parse()
@@ -173,7 +203,8 @@ fn enrolled(
         facts: Facts::default(),
         enrolled_at: edit.now,
         retired_at: None,
-        certificate,
+        certificate: certificate.fingerprint,
+        certificates_since: certificate.not_before,
     });
     let labels: BTreeMap<String, String> = token.labels.clone().into();
     host.labels = host
@@ -181,6 +212,7 @@ fn enrolled(
         .edited(labels, [])
         .map_err(|error| CoreError::Invalid(vec![error]))?;
     host.retired_at = None;
-    host.certificate = certificate;
+    host.certificate = certificate.fingerprint;
+    host.certificates_since = certificate.not_before;
     Ok(host)
 }

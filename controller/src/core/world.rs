@@ -6,6 +6,7 @@ use comber_model::{HostId, Link};
 use comber_planner::{HostView, PlanInput};
 use jiff::Timestamp;
 
+use super::CoreError;
 use super::agents::Attached;
 use super::meta::Meta;
 use super::tokens::Token;
@@ -36,12 +37,40 @@ impl World {
         self.meta.next_event == 1
     }
 
+    /// Number of the newest event; 0 where there is none.
+    pub fn newest_event(&self) -> u64 {
+        self.meta.next_event.saturating_sub(1)
+    }
+
     /// A host that is enrolled and not retired.
     pub fn active_host(&self, host: &HostId) -> Option<&HostView> {
         self.input
             .hosts
             .get(host)
             .filter(|view| view.host.retired_at.is_none())
+    }
+
+    /// The same for a host that asks something itself; says what would help where it is not.
+    pub fn enrolled(&self, host: &HostId) -> Result<&HostView, CoreError> {
+        let why = match self.input.hosts.get(host) {
+            Some(view) if view.host.retired_at.is_none() => return Ok(view),
+            Some(_) => "was retired",
+            None => "is not known here",
+        };
+        Err(CoreError::Denied(format!(
+            "host {host} {why}; enrol it with a token of: comber token create"
+        )))
+    }
+
+    /// Lets a host in by the begin of the certificate it shows.
+    pub fn admit(&self, host: &HostId, not_before: Timestamp) -> Result<&HostView, CoreError> {
+        let view = self.enrolled(host)?;
+        if not_before < view.host.certificates_since {
+            return Err(CoreError::Denied(format!(
+                "host {host} was enrolled again since this certificate was issued; enrol this machine under another name"
+            )));
+        }
+        Ok(view)
     }
 
     /// Notes that a host's stream is up or down.

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use comber_model::{Action, Digest};
 use comber_runtime::peer::PeerIdentity;
 use futures_util::stream;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::Server;
-use crate::api::access::Peer;
+use crate::api::access::{self, Peer};
 use crate::core::World;
 
 const PREFIX: &str = "/v1/artifacts/";
@@ -84,12 +84,12 @@ async fn respond(
         )
     })?;
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return Err(text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"));
+        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        let allow = HeaderValue::from_static("GET, HEAD");
+        refusal.headers_mut().insert(header::ALLOW, allow);
+        return Err(refusal);
     }
-    if !may_read(&*server.core.read().await, peer, digest) {
-        let why = "this peer may not read this artifact: a host reads what its assignment names\n";
-        return Err(text(StatusCode::FORBIDDEN, why));
-    }
+    may_read(&*server.core.read().await, peer, digest)?;
     let missing = || text(StatusCode::NOT_FOUND, "there is no such artifact\n");
     let path = server.artifacts.path(digest).ok_or_else(missing)?;
     let failed = |error: std::io::Error| {
@@ -132,18 +132,29 @@ async fn respond(
         .map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "\n"))
 }
 
-fn may_read(world: &World, peer: &Peer, digest: Digest) -> bool {
+/// Operators read everything, a host what its own assignment names.
+fn may_read(world: &World, peer: &Peer, digest: Digest) -> Result<(), Response<Body>> {
+    access::admit(world, peer)
+        .map_err(|error| text(StatusCode::FORBIDDEN, format!("{error}\n")))?;
+    let named = |name: &str| {
+        let host = name.parse().ok().and_then(|id| world.active_host(&id));
+        let assignment = host.and_then(|view| view.desired.assignment.as_ref());
+        assignment.is_some_and(|assignment| match &assignment.action {
+            Action::Install { artifact } => artifact.digest == digest,
+            Action::Remove => false,
+        })
+    };
     match &peer.identity {
-        Some(PeerIdentity::Operator(_)) => true,
-        Some(PeerIdentity::Host(name)) => {
-            let host = name.parse().ok().and_then(|id| world.active_host(&id));
-            let assignment = host.and_then(|view| view.desired.assignment.as_ref());
-            assignment.is_some_and(|assignment| match &assignment.action {
-                Action::Install { artifact } => artifact.digest == digest,
-                Action::Remove => false,
-            })
-        }
-        None => false,
+        Some(PeerIdentity::Operator(_)) => Ok(()),
+        Some(PeerIdentity::Host(name)) if named(name) => Ok(()),
+        Some(PeerIdentity::Host(_)) => Err(text(
+            StatusCode::FORBIDDEN,
+            "a host reads only what its assignment names\n",
+        )),
+        None => Err(text(
+            StatusCode::UNAUTHORIZED,
+            "a certificate is needed; get one with comber-agent enroll, or comber init\n",
+        )),
     }
 }
 
@@ -222,8 +233,8 @@ fn unsatisfiable(length: u64) -> Response<Body> {
     response
 }
 
-fn text(status: StatusCode, text: &'static str) -> Response<Body> {
-    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {});
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let body = Full::new(text.into()).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     response

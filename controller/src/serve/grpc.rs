@@ -60,7 +60,13 @@ async fn call(
     peer: Peer,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    if let Err(status) = access::check(request.uri().path(), &peer) {
+    let allowed = access::check(request.uri().path(), &peer);
+    // A stranger learns nothing from the world, and waits for nothing.
+    let admitted = match (&allowed, &peer.identity) {
+        (Ok(()), Some(_)) => access::admit(&*server.core.read().await, &peer).map_err(Into::into),
+        (Ok(()), None) | (Err(_), _) => allowed,
+    };
+    if let Err(status) = admitted {
         return Ok(status.into_http());
     }
     request.extensions_mut().insert(peer);

@@ -1,25 +1,30 @@
 //! The one TLS port: gRPC over HTTP/2 and the bytes of artifacts over HTTP/1.1, told apart by ALPN.
 //!
-//! One accept loop; one task per connection, which ends with it. A connection costs nothing before its handshake is
-//! done, and handshakes, connections, windows and streams are bounded. When the process stops, HTTP/2 connections are told
+//! One accept loop; one task per connection, which ends with it. Handshakes, connections, windows and streams are
+//! bounded, and peers without certificate have few places and little time, so that they cannot keep hosts out. When the process stops, HTTP/2 connections are told
 //! so and may finish what they began for [`DRAIN`].
 
 mod bytes;
 mod grpc;
+mod refusal;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comber_runtime::peer::PeerIdentity;
+use comber_runtime::identity::CertificateFacts;
+use comber_runtime::peer::{InvalidPeer, PeerIdentity};
 use comber_runtime::shutdown::Shutdown;
 use comber_runtime::{task, tls};
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::service::Routes;
+
+use refusal::Refusal;
 
 use crate::api::access::Peer;
 use crate::artifact::Artifacts;
@@ -28,6 +33,11 @@ use crate::metrics::ServeMetrics;
 
 /// A handshake takes two round trips; a slower peer holds a place for nothing.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Peers without certificate at once: enough for a fleet that enrols all at once, since each is done in a moment, and
+/// far too few to keep hosts out.
+const STRANGERS: usize = 512;
+/// Enrolment and a health check are done in a moment; a peer without certificate that stays holds a place for nothing.
+const STRANGER: Duration = Duration::from_secs(30);
 /// After a failed accept (no more file descriptors) wait, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may finish what they began when the process stops.
@@ -67,6 +77,7 @@ pub struct Server {
 pub async fn serve(listener: TcpListener, server: Server) {
     let limit = server.limits.connections;
     let places = Arc::new(Semaphore::new(limit));
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
     let server = Arc::new(server);
     loop {
         // Both arms may be dropped: a connection that is not yet accepted stays in the kernel's queue.
@@ -75,8 +86,8 @@ pub async fn serve(listener: TcpListener, server: Server) {
             _ = server.shutdown.wait() => break,
         };
         match accepted {
-            Ok((stream, address, place)) => {
-                let connection = converse(Arc::clone(&server), stream, address, place);
+            Ok(accepted) => {
+                let connection = converse(Arc::clone(&server), accepted, Arc::clone(&strangers));
                 task::spawn("connection", &server.shutdown, connection);
             }
             Err(error) => {
@@ -91,58 +102,91 @@ pub async fn serve(listener: TcpListener, server: Server) {
     let _drained = tokio::time::timeout(DRAIN, places.acquire_many(all)).await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
-    let (stream, address) = listener.accept().await?;
-    Ok((stream, address, place))
-}
-
-/// One connection from handshake to end.
-async fn converse(
-    server: Arc<Server>,
+/// A connection before its handshake.
+struct Accepted {
     stream: TcpStream,
     address: SocketAddr,
     _place: OwnedSemaphorePermit,
-) {
-    // Latency matters more than packets on a stream of small messages.
-    let _best_effort = stream.set_nodelay(true);
-    let acceptor = TlsAcceptor::from(Arc::clone(&server.tls));
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return refused(&server, address, &tls::explain(&error)),
-        Err(_) => return refused(&server, address, "the handshake took too long"),
-    };
-    let peer = match identify(&stream, address) {
-        Ok(peer) => peer,
-        Err(why) => return refused(&server, address, &why),
-    };
-    if stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2) {
-        grpc::converse(&server, stream, peer).await;
-    } else {
-        bytes::converse(&server, stream, peer).await;
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<Accepted> {
+    let place = Arc::clone(places).acquire_owned().await;
+    let _place = place.map_err(std::io::Error::other)?;
+    let (stream, address) = listener.accept().await?;
+    Ok(Accepted {
+        stream,
+        address,
+        _place,
+    })
+}
+
+/// One connection from handshake to end.
+async fn converse(server: Arc<Server>, accepted: Accepted, strangers: Arc<Semaphore>) {
+    let Accepted {
+        stream,
+        address,
+        _place,
+    } = accepted;
+    match greet(&server, stream, address).await {
+        Ok((stream, peer)) if peer.identity.is_some() => talk(&server, stream, peer).await,
+        Ok((stream, peer)) => {
+            let place = tokio::time::timeout(HANDSHAKE, strangers.acquire()).await;
+            let Ok(Ok(_place)) = place else {
+                return refused(&server, address, &Refusal::Crowd);
+            };
+            // Whatever it does then, it has had the time for what a stranger may do.
+            let _over = tokio::time::timeout(STRANGER, talk(&server, stream, peer)).await;
+        }
+        Err(refusal) => refused(&server, address, &refusal),
     }
 }
 
-fn refused(server: &Server, address: SocketAddr, why: &str) {
-    server.metrics.refused.inc();
-    tracing::debug!(%address, why, "connection refused");
+/// The handshake, and whom it proved the peer to be.
+async fn greet(
+    server: &Server,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> Result<(TlsStream<TcpStream>, Peer), Refusal> {
+    // Latency matters more than packets on a stream of small messages.
+    let _best_effort = stream.set_nodelay(true);
+    let acceptor = TlsAcceptor::from(Arc::clone(&server.tls));
+    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    let stream = stream
+        .map_err(|_| Refusal::Slow)?
+        .map_err(Refusal::Handshake)?;
+    let peer = identify(&stream, address)?;
+    Ok((stream, peer))
+}
+
+async fn talk(server: &Arc<Server>, stream: TlsStream<TcpStream>, peer: Peer) {
+    if stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2) {
+        grpc::converse(server, stream, peer).await;
+    } else {
+        bytes::converse(server, stream, peer).await;
+    }
+}
+
+fn refused(server: &Server, address: SocketAddr, why: &Refusal) {
+    server.metrics.refused(why.word());
+    tracing::debug!(%address, %why, "connection refused");
 }
 
 /// Who the verified certificate says the peer is.
-fn identify(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, String> {
+fn identify(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, InvalidPeer> {
     let certificates = stream.get_ref().1.peer_certificates();
-    let identity = match certificates.and_then(|chain| chain.first()) {
-        Some(leaf) => {
-            let identity = PeerIdentity::from_certificate(leaf);
-            Some(identity.map_err(|error| error.to_string())?)
-        }
-        None => None,
+    let Some(leaf) = certificates.and_then(|chain| chain.first()) else {
+        let (identity, not_before) = (None, Timestamp::MIN);
+        return Ok(Peer {
+            identity,
+            not_before,
+            address,
+        });
     };
-    Ok(Peer { identity, address })
+    let identity = Some(PeerIdentity::from_certificate(leaf)?);
+    let facts = CertificateFacts::from_der(leaf).map_err(|_| InvalidPeer::Certificate)?;
+    Ok(Peer {
+        identity,
+        not_before: facts.not_before,
+        address,
+    })
 }

@@ -61,6 +61,7 @@ impl World {
             enrolled_at: self.now,
             retired_at: None,
             certificate: Digest([0; 32]),
+            certificates_since: self.now,
         };
         let agent = Agent::new(self.now);
         let mut view = HostView::new(host, Link::Up { since: self.now });
