@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use comber_model::release::Release;
 use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState};
-use comber_model::{Desired, Generation, Grant, Host, HostId, HostStatus, Link, ReleaseId, RolloutId};
+use comber_model::{
+    Desired, Generation, Grant, Host, HostId, HostStatus, Link, ReleaseId, RolloutId,
+};
 
 use jiff::Timestamp;
 

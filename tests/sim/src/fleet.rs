@@ -126,6 +126,7 @@ impl Fleet {
                 enrolled_at: now,
                 retired_at: None,
                 certificate: Digest([0; 32]),
+                certificates_since: now,
             };
             let view = HostView::new(host, Link::Down { since: now });
             fleet.controller.input.hosts.insert(id.clone(), view);
