@@ -4,10 +4,10 @@
 //! boolean. A host that lacks a label which the expression reads is not selected: silence never selects.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cel::common::ast::{Expr, IdedExpr};
-use cel::{Context, ExecutionError, Program, Value};
+use cel::{Context, Env, ExecutionError, Program, Value};
 use serde_json::json;
 
 use crate::invalid::nearest;
@@ -92,7 +92,7 @@ impl Selector {
     }
 
     fn evaluate(&self, subject: &Subject) -> Result<Value, ExecutionError> {
-        let mut context = Context::default();
+        let mut context = Context::with_env(standard());
         context.add_variable_from_value("facts", subject.facts.clone());
         context.add_variable_from_value("labels", subject.labels.clone());
         context.add_variable_from_value("host", subject.host.clone());
@@ -142,6 +142,12 @@ fn compile(source: &str) -> Result<Program, Invalid> {
         });
     let failed = || Invalid::new("", "could not be parsed; simplify it");
     parser.map_err(|_| failed())?.join().map_err(|_| failed())?
+}
+
+/// The functions of CEL. Made once: making them costs more than evaluating a selector on a host.
+fn standard() -> Arc<Env> {
+    static STANDARD: OnceLock<Arc<Env>> = OnceLock::new();
+    Arc::clone(STANDARD.get_or_init(|| Arc::new(Env::stdlib())))
 }
 
 fn depth(expression: &IdedExpr) -> usize {
