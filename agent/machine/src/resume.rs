@@ -38,16 +38,19 @@ impl Moving<'_> {
                 self.sweep(found);
             }
             State::Fetching { work } => {
-                self.reconcile(found);
-                self.fetch(work);
+                if !self.learns(found) {
+                    self.fetch(work);
+                }
             }
             State::Staged { work, recipe, .. } => {
-                self.reconcile(found);
-                self.stage(work, recipe);
+                if !self.learns(found) {
+                    self.stage(work, recipe);
+                }
             }
             State::AwaitingPermit { work, recipe, .. } => {
-                self.reconcile(found);
-                self.ask(work, recipe);
+                if !self.learns(found) {
+                    self.ask(work, recipe);
+                }
             }
             State::Activating {
                 work,
@@ -80,6 +83,11 @@ impl Moving<'_> {
                 ..
             } => self.resume_rolling_back(work, recipe, failure, resumed.saturating_add(1)),
         }
+    }
+
+    /// True where the disk shows that nothing is left to do.
+    fn learns(&mut self, found: &Found) -> bool {
+        self.reconcile(found) && self.look_instead()
     }
 
     /// Once activation began the host finishes alone: the permit was used and none is asked for again. Whether

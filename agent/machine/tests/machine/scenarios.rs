@@ -434,9 +434,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("fetching", &["idle", "staged"]),
     ("fetching", &["verifying"]),
     ("staged", &["idle", "awaiting_permit"]),
-    ("staged", &["fetching"]),
+    ("staged", &["fetching", "verifying"]),
     ("awaiting_permit", &["idle", "activating"]),
-    ("awaiting_permit", &["fetching"]),
+    ("awaiting_permit", &["fetching", "verifying"]),
     (
         "activating",
         &[

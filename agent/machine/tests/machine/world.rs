@@ -320,6 +320,11 @@ impl World {
         let scene = Scene { now, disk, outside };
         self.watch.moved(&self.ledger, &transition, &scene);
         let before = std::mem::replace(&mut self.ledger, transition.next);
+        // A kill may come before the effect begins; the attempt's activation counts from its entry in the ledger.
+        let activating = |ledger: &Ledger| matches!(ledger.state, State::Activating { .. });
+        if activating(&self.ledger) && !activating(&before) {
+            self.disk.booted_since_begin = false;
+        }
         let slow = std::mem::take(&mut self.slow);
         self.pass(slow);
         if let Some((true, power)) = kill {
@@ -355,7 +360,6 @@ impl World {
                     return true;
                 }
                 self.watch.began(before, &self.ledger, &now, self.connected);
-                self.disk.booted_since_begin = false;
             }
             Effect::Activate { leave: None, .. }
             | Effect::Fetch { .. }
@@ -479,7 +483,11 @@ impl World {
             }
             Effect::Activate { change, .. } => match change.action {
                 Action::Install { .. } => Side::Release(change.release.clone()),
-                Action::Remove => Side::Nothing,
+                // An installer does not touch another version than the one to be removed.
+                Action::Remove => match &self.disk.active {
+                    Side::Release(other) if *other != change.release => return,
+                    Side::Nothing | Side::Half | Side::Release(_) => Side::Nothing,
+                },
             },
             Effect::RollBack { change } => change.before.as_ref().map_or(Side::Nothing, |before| {
                 Side::Release(ReleaseId {
