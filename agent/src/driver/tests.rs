@@ -241,14 +241,18 @@ impl Agent {
         self.send(FromLink::Desired { epoch, desired }).await;
     }
 
-    /// Waits until the actual state is this one.
-    async fn reaches(&mut self, state: AgentState) -> HostStatus {
-        let reached = self.handle.actual.wait_for(|actual| actual.state == state);
-        let status = time::timeout(Duration::from_secs(5), reached).await;
+    /// Waits until what is shown is so.
+    async fn shows(&mut self, so: impl FnMut(&HostStatus) -> bool) -> HostStatus {
+        let shown = self.handle.actual.wait_for(so);
+        let status = time::timeout(Duration::from_secs(5), shown).await;
         let Ok(status) = status.map(|status| status.unwrap().clone()) else {
-            panic!("never {state}, but {:?}", self.handle.actual.borrow());
+            panic!("never, but {:?}", self.handle.actual.borrow());
         };
         status
+    }
+
+    async fn reaches(&mut self, state: AgentState) -> HostStatus {
+        self.shows(|actual| actual.state == state).await
     }
 
     /// Grants the request that is shown.
@@ -379,13 +383,7 @@ async fn a_slow_disk_does_not_stretch_a_permit() {
     *agent.script.slow.lock().unwrap() = Duration::from_mins(1);
     agent.granted(Duration::from_secs(59)).await;
     let asks_again = |actual: &HostStatus| actual.attempt.as_ref().unwrap().nonce != first;
-    let status = agent
-        .handle
-        .actual
-        .wait_for(asks_again)
-        .await
-        .unwrap()
-        .clone();
+    let status = agent.shows(asks_again).await;
     assert_eq!(status.state, AgentState::AwaitingPermit);
     assert!(agent.calls.try_recv().is_err(), "it began to activate");
     *agent.script.slow.lock().unwrap() = Duration::ZERO;
@@ -437,22 +435,15 @@ async fn a_killed_agent_finishes_alone_what_it_began() {
 
 #[tokio::test(start_paused = true)]
 async fn no_request_stands_while_the_controller_is_away() {
+    let nonce = |actual: &HostStatus| actual.attempt.as_ref().unwrap().nonce;
     let mut agent = Agent::new().await;
     agent.send(FromLink::Connected).await;
     agent.desired(1, true, None).await;
-    let status = agent.reaches(AgentState::AwaitingPermit).await;
-    let first = status.attempt.unwrap().nonce;
+    let first = nonce(&agent.reaches(AgentState::AwaitingPermit).await);
     agent.send(FromLink::Disconnected).await;
-    let nonce = |actual: &HostStatus| actual.attempt.as_ref().unwrap().nonce;
-    agent
-        .handle
-        .actual
-        .wait_for(|actual| nonce(actual).is_none())
-        .await
-        .unwrap();
+    agent.shows(|actual| nonce(actual).is_none()).await;
     agent.send(FromLink::Connected).await;
-    let asks = |actual: &HostStatus| nonce(actual).is_some();
-    let status = agent.handle.actual.wait_for(asks).await.unwrap().clone();
+    let status = agent.shows(|actual| nonce(actual).is_some()).await;
     assert_ne!(nonce(&status), first);
 }
 
