@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 use crate::build;
+use crate::ops::{Done, Op, Outcome, Wish};
 use crate::promises::Promise;
-use crate::world::{Done, Op, Outcome, Wish, World};
+use crate::world::World;
 
 fn wish() -> impl Strategy<Value = Wish> {
     (
