@@ -286,8 +286,11 @@ impl<E: Effects, S: Store> Driver<E, S> {
             let error = match saving.await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => error,
-                // A panic is a fault of the program; the thread that had it is gone and the next try has another.
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
+                // A panic is a fault of the program and stops it; a cancelled save means that the runtime ends.
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => std::future::pending().await,
+                },
             };
             if self.shutdown.is_set() {
                 return Err(DriverError::NotSaved(error));

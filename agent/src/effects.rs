@@ -26,8 +26,8 @@ pub trait Effects: Send + Sync + 'static {
     /// where an earlier call stopped), checks them against digest, length and signature, and unpacks them durably
     /// beside what is active, which it does not touch. Tries again by itself while the network is down, with backoff
     /// and without end: giving up is the controller's decision. Returns at once where the same digest is still staged
-    /// or kept on the disk, and for [`Action::Remove`](comber_model::Action::Remove), with the recipe of what is active (or
-    /// the default one).
+    /// or kept on the disk; and for [`Action::Remove`](comber_model::Action::Remove), with the recipe of what is active
+    /// (or the default one).
     ///
     /// Fails with class `fetch` (not to be had: the controller refuses, no space), or `trust` (not what was
     /// published).
@@ -37,9 +37,10 @@ pub trait Effects: Send + Sync + 'static {
     /// `preflight`.
     fn preflight(&self, change: &Change) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Switches: stops what is active, makes `current` point to the release (for a removal, to nothing) atomically
-    /// and durably, starts it. Begins from any state that an interrupted call, or a way back, left. Where it fails the
-    /// host may be anything between old and new; [`Effects::roll_back`] is called next.
+    /// Switches: stops what is active, makes `current` point to the release atomically and durably, starts it. For a
+    /// removal: stops it and takes the link away; another version that is active by now is left alone. Begins from any
+    /// state that an interrupted call, or a way back, left. Where it fails the host may be anything between old and
+    /// new; [`Effects::roll_back`] is called next.
     ///
     /// Returns whether the host says that the change takes effect with a reboot only. Fails with class `install`.
     fn activate(&self, change: &Change) -> impl Future<Output = Result<Activated, Failure>> + Send;
@@ -50,8 +51,9 @@ pub trait Effects: Send + Sync + 'static {
     fn reboot(&self, release: &ReleaseId) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Looks first whether the change holds: `current` points to the release with this digest, or no longer to it
-    /// where it was removed; [`Verdict::Drifted`] where not. Then runs the checks of time `after` until each has
-    /// passed its number of times in a row. Changes nothing.
+    /// where it was removed; [`Verdict::Drifted`] where not. Then, but not for a removal, runs the checks of time
+    /// `after` until each has passed its number of times in a row. Changes nothing. Also called where nothing was
+    /// activated, to see whether what is there already is healthy.
     fn verify(&self, change: &Change) -> impl Future<Output = Verdict> + Send;
 
     /// Makes active again what [`Change::before`] names, or nothing, from any state that `activate`, `verify` or an

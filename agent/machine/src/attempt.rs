@@ -106,6 +106,33 @@ impl Moving<'_> {
         }
     }
 
+    /// After a look at the disk: where somebody did by hand what the work in hand is about, the host is only looked at.
+    /// Above all a removal must not take another version that is there by now. True where it does so.
+    ///
+    /// Only after the ledger learned something new, so a verification that disagrees with the disk cannot come back
+    /// here for ever.
+    pub(crate) fn look_instead(&mut self) -> bool {
+        let work = match &self.next.state {
+            State::Fetching { work }
+            | State::Staged { work, .. }
+            | State::AwaitingPermit { work, .. } => work.clone(),
+            State::Idle
+            | State::Activating { .. }
+            | State::Rebooting { .. }
+            | State::Verifying { .. }
+            | State::Committed { .. }
+            | State::RollingBack { .. }
+            | State::RolledBack { .. }
+            | State::Broken { .. } => return false,
+        };
+        let holds = self.holds_already(&work.assignment);
+        if holds {
+            self.run(Effect::Cancel);
+            self.look_at(work);
+        }
+        holds
+    }
+
     fn look_at(&mut self, work: Work) {
         let active = self.next.installed.get(&work.assignment.release.name);
         let recipe = match (&work.assignment.action, active) {

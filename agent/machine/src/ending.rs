@@ -105,8 +105,10 @@ impl Moving<'_> {
         });
     }
 
-    /// Takes what is really on the disk for what is installed. Only while no attempt is between two releases.
-    pub(crate) fn reconcile(&mut self, found: &Found) {
+    /// Takes what is really on the disk for what is installed. Only while no attempt is between two releases. True
+    /// where the ledger did not know.
+    pub(crate) fn reconcile(&mut self, found: &Found) -> bool {
+        let before = self.next.installed.clone();
         let mut known = std::mem::take(&mut self.next.installed);
         for (name, active) in &found.active {
             let known = known.remove(name).map(|product| product.installed);
@@ -130,6 +132,7 @@ impl Moving<'_> {
             let product = Product { installed, recipe };
             self.next.installed.insert(name.clone(), product);
         }
+        self.next.installed != before
     }
 
     fn clean_up(&mut self, release: &ReleaseId) {

@@ -26,7 +26,8 @@
 //!   taken up while [`REPORTS_MAX`] reports wait: the one it will make would have no place.
 //! - `Idle` → `Idle` with a report: the release is locally bad and the assignment does not say `retry_bad`.
 //! - `Idle` → `Verifying`: the ledger says that nothing is to be done. The host is only looked at: needs no permit,
-//!   changes nothing, commits where it is healthy. Where the disk disagrees it goes to `Fetching` as any other.
+//!   changes nothing, commits where it is healthy. Where the disk disagrees it goes to `Fetching` as any other. So it
+//!   does from `Fetching`, `Staged` and `AwaitingPermit` where a look at the disk shows that somebody did it by hand.
 //! - `Fetching`, `Staged`, `AwaitingPermit` → `Idle`: the step failed (report *not activated*), or a newer generation wants
 //!   something else. That makes no report: the generation in the actual state is the receipt, and it is durable
 //!   before it is shown, so a cancel that was acknowledged can never activate afterwards.

@@ -38,16 +38,19 @@ impl Moving<'_> {
                 self.sweep(found);
             }
             State::Fetching { work } => {
-                self.reconcile(found);
-                self.fetch(work);
+                if !self.learns(found) {
+                    self.fetch(work);
+                }
             }
             State::Staged { work, recipe, .. } => {
-                self.reconcile(found);
-                self.stage(work, recipe);
+                if !self.learns(found) {
+                    self.stage(work, recipe);
+                }
             }
             State::AwaitingPermit { work, recipe, .. } => {
-                self.reconcile(found);
-                self.ask(work, recipe);
+                if !self.learns(found) {
+                    self.ask(work, recipe);
+                }
             }
             State::Activating {
                 work,
@@ -87,6 +90,11 @@ impl Moving<'_> {
                 self.resume_rolling_back(work, recipe, failure, lapsed, resumed);
             }
         }
+    }
+
+    /// True where the disk shows that nothing is left to do.
+    fn learns(&mut self, found: &Found) -> bool {
+        self.reconcile(found) && self.look_instead()
     }
 
     /// Once the switch is made the host finishes alone. Before it, the permit is looked at again: an agent that was away

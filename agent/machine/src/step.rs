@@ -37,11 +37,10 @@ impl Moving<'_> {
             | State::Committed { .. }
             | State::RolledBack { .. }
             | State::Broken { .. } => {
-                let before = self.next.installed.clone();
-                self.reconcile(found);
-                if before == self.next.installed {
+                if !self.reconcile(found) {
                     return Err(Reason::NothingNew);
                 }
+                self.look_instead();
                 Ok(())
             }
             State::Activating { .. }

@@ -1,158 +1,23 @@
 //! The driver with scripted hands, a real ledger file and a clock that stands still.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 
-use comber_machine::{Change, Found, Recipe, State};
+use comber_machine::State;
 use comber_model::release::RebootPolicy;
 use comber_model::{
-    Action, AgentState, Artifact, Assignment, Digest, FailureClass, Generation, Grant, ReleaseId,
-    ReleaseName, ReportResult, RolloutId, Version,
+    Action, AgentState, Artifact, Assignment, Digest, FailureClass, Generation, Grant,
+    ReportResult, RolloutId,
 };
-use comber_runtime::clock::ManualClock;
 use comber_runtime::shutdown::Cause;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::effects::{Activated, Verdict};
 use crate::ledger::{LedgerFile, Source};
 
-/// How a scripted call ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reply {
-    Good,
-    Bad,
-    /// Never.
-    Hang,
-    /// Well, once the test says so.
-    Wait,
-}
+mod script;
 
-/// What the test and the driver share.
-#[derive(Clone)]
-struct Script {
-    replies: Arc<Mutex<BTreeMap<&'static str, VecDeque<Reply>>>>,
-    calls: mpsc::UnboundedSender<String>,
-    go: Arc<tokio::sync::Notify>,
-    file: LedgerFile,
-    /// Saves that fail before one succeeds again.
-    broken_saves: Arc<AtomicU32>,
-    /// How long each save takes.
-    slow: Arc<Mutex<Duration>>,
-    hand: ManualClock,
-    recipe: Arc<Mutex<Recipe>>,
-}
-
-/// Says so when a call is dropped before it ended.
-struct Dropped<'a> {
-    call: &'static str,
-    calls: &'a mpsc::UnboundedSender<String>,
-    ended: bool,
-}
-
-impl Drop for Dropped<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            let _ = self.calls.send(format!("{} dropped", self.call));
-        }
-    }
-}
-
-impl Script {
-    /// Tells the test of the call, with the state that the ledger has on disk at this moment.
-    async fn call(&self, call: &'static str) -> Result<(), Failure> {
-        let loaded = self.file.load(Timestamp::UNIX_EPOCH).unwrap();
-        let state = loaded.ledger.state.kind();
-        let _ = self.calls.send(format!("{call} in {state}"));
-        let mut dropped = Dropped {
-            call,
-            calls: &self.calls,
-            ended: false,
-        };
-        match self.reply(call) {
-            Reply::Good => {}
-            Reply::Bad => {
-                dropped.ended = true;
-                return Err(Failure::new(FailureClass::Install, "as the test wants"));
-            }
-            Reply::Hang => std::future::pending().await,
-            Reply::Wait => self.go.notified().await,
-        }
-        dropped.ended = true;
-        Ok(())
-    }
-
-    fn reply(&self, call: &'static str) -> Reply {
-        let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
-        let script = replies.get_mut(call).and_then(VecDeque::pop_front);
-        script.unwrap_or(Reply::Good)
-    }
-}
-
-impl Effects for Script {
-    async fn inspect(&self) -> Result<Found, Failure> {
-        Ok(Found::default())
-    }
-
-    async fn fetch(&self, _: &Change) -> Result<Recipe, Failure> {
-        self.call("fetch").await?;
-        Ok(self
-            .recipe
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone())
-    }
-
-    async fn preflight(&self, _: &Change) -> Result<(), Failure> {
-        self.call("preflight").await
-    }
-
-    async fn activate(&self, _: &Change) -> Result<Activated, Failure> {
-        self.call("activate").await.map(|()| Activated {
-            needs_reboot: false,
-        })
-    }
-
-    async fn reboot(&self, _: &ReleaseId) -> Result<(), String> {
-        self.call("reboot").await.map_err(|failure| failure.detail)
-    }
-
-    async fn verify(&self, _: &Change) -> Verdict {
-        match self.call("verify").await {
-            Ok(()) => Verdict::Passed,
-            Err(failure) => Verdict::Failed(failure),
-        }
-    }
-
-    async fn roll_back(&self, _: &Change) -> Result<(), Failure> {
-        self.call("roll_back").await
-    }
-
-    async fn cleanup(&self, _: &ReleaseName, keep: &[Version]) {
-        let _ = self.calls.send(format!("cleanup but {}", keep.len()));
-    }
-}
-
-impl Store for Script {
-    fn save(&self, ledger: &Ledger) -> Result<(), SaveError> {
-        let slow = *self.slow.lock().unwrap_or_else(PoisonError::into_inner);
-        self.hand.advance(slow);
-        let less = |left: u32| left.checked_sub(1);
-        if self
-            .broken_saves
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
-            .is_ok()
-        {
-            return Err(SaveError::Keep {
-                path: "/full".into(),
-                source: std::io::ErrorKind::StorageFull.into(),
-            });
-        }
-        self.file.save(ledger)
-    }
-}
+use script::{Reply, Script};
 
 /// One agent on one host.
 struct Agent {
@@ -241,14 +106,18 @@ impl Agent {
         self.send(FromLink::Desired { epoch, desired }).await;
     }
 
-    /// Waits until the actual state is this one.
-    async fn reaches(&mut self, state: AgentState) -> HostStatus {
-        let reached = self.handle.actual.wait_for(|actual| actual.state == state);
-        let status = time::timeout(Duration::from_secs(5), reached).await;
+    /// Waits until what is shown is so.
+    async fn shows(&mut self, so: impl FnMut(&HostStatus) -> bool) -> HostStatus {
+        let shown = self.handle.actual.wait_for(so);
+        let status = time::timeout(Duration::from_secs(5), shown).await;
         let Ok(status) = status.map(|status| status.unwrap().clone()) else {
-            panic!("never {state}, but {:?}", self.handle.actual.borrow());
+            panic!("never, but {:?}", self.handle.actual.borrow());
         };
         status
+    }
+
+    async fn reaches(&mut self, state: AgentState) -> HostStatus {
+        self.shows(|actual| actual.state == state).await
     }
 
     /// Grants the request that is shown.
@@ -379,13 +248,7 @@ async fn a_slow_disk_does_not_stretch_a_permit() {
     *agent.script.slow.lock().unwrap() = Duration::from_mins(1);
     agent.granted(Duration::from_secs(59)).await;
     let asks_again = |actual: &HostStatus| actual.attempt.as_ref().unwrap().nonce != first;
-    let status = agent
-        .handle
-        .actual
-        .wait_for(asks_again)
-        .await
-        .unwrap()
-        .clone();
+    let status = agent.shows(asks_again).await;
     assert_eq!(status.state, AgentState::AwaitingPermit);
     assert!(agent.calls.try_recv().is_err(), "it began to activate");
     *agent.script.slow.lock().unwrap() = Duration::ZERO;
@@ -437,22 +300,15 @@ async fn a_killed_agent_finishes_alone_what_it_began() {
 
 #[tokio::test(start_paused = true)]
 async fn no_request_stands_while_the_controller_is_away() {
+    let nonce = |actual: &HostStatus| actual.attempt.as_ref().unwrap().nonce;
     let mut agent = Agent::new().await;
     agent.send(FromLink::Connected).await;
     agent.desired(1, true, None).await;
-    let status = agent.reaches(AgentState::AwaitingPermit).await;
-    let first = status.attempt.unwrap().nonce;
+    let first = nonce(&agent.reaches(AgentState::AwaitingPermit).await);
     agent.send(FromLink::Disconnected).await;
-    let nonce = |actual: &HostStatus| actual.attempt.as_ref().unwrap().nonce;
-    agent
-        .handle
-        .actual
-        .wait_for(|actual| nonce(actual).is_none())
-        .await
-        .unwrap();
+    agent.shows(|actual| nonce(actual).is_none()).await;
     agent.send(FromLink::Connected).await;
-    let asks = |actual: &HostStatus| nonce(actual).is_some();
-    let status = agent.handle.actual.wait_for(asks).await.unwrap().clone();
+    let status = agent.shows(|actual| nonce(actual).is_some()).await;
     assert_ne!(nonce(&status), first);
 }
 

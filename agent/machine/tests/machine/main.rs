@@ -8,7 +8,9 @@
 
 mod build;
 mod golden;
+mod ops;
 mod promises;
 mod properties;
 mod scenarios;
+mod show;
 mod world;

@@ -5,105 +5,22 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use comber_machine::{
-    Answer, Effect, Event, Found, Ledger, Now, Policy, Recipe, State, Transition, actual,
-    next_deadline, resume, step,
+    Answer, Effect, Event, Ledger, Now, Policy, Recipe, State, Transition, actual, next_deadline,
+    resume, step,
 };
 use comber_model::assignment::Desired;
 use comber_model::release::RebootPolicy;
-use comber_model::{
-    Action, AgentState, Assignment, Failure, FailureClass, Generation, Grant, ReleaseId,
-};
+use comber_model::{AgentState, ReleaseId};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::build;
+use crate::ops::{Op, Outcome};
 use crate::promises::{Promise, Scene, Watch};
 
-/// What happens next in the world.
-#[derive(Debug, Clone)]
-pub(crate) enum Op {
-    /// The controller plans this.
-    Plan(Wish),
-    /// It plans something else, that is nothing.
-    Cancel,
-    /// It says again what it wants.
-    Say,
-    /// A message of an older plan comes late, with a permit for the request that stands.
-    SayOld,
-    /// It gives leave for the request that it was shown.
-    Grant {
-        seconds: u64,
-    },
-    /// The same, but the message comes when the stream may be down by now.
-    GrantLate {
-        seconds: u64,
-    },
-    /// A permit for a request that never was.
-    GrantOther,
-    /// It has the reports it was shown.
-    Acknowledge,
-    /// Its database is another one from now on.
-    NewDatabase,
-    Connect,
-    Disconnect,
-    Wait {
-        seconds: u64,
-    },
-    WallJump {
-        hours: i64,
-    },
-    /// The next ledger takes this long to be durable.
-    SlowDisk {
-        seconds: u64,
-    },
-    /// Whatever leads the attempt one step on: leave where it is asked for, else a good end of the effect in hand.
-    Advance,
-    /// The effect in hand ends.
-    Finish(Outcome),
-    /// The agent is killed: before the effect in hand did anything, half way, or before it was heard.
-    Kill {
-        done: Done,
-        power: bool,
-    },
-    /// The agent is killed at the next transition, before or after it is durable.
-    KillAtNext {
-        durable: bool,
-        power: bool,
-    },
-    /// The timer fires.
-    Deadline,
-    /// Somebody else switches the product.
-    Tamper {
-        version: u8,
-    },
-    /// The driver looks at the disk.
-    Look,
-}
+mod controller;
+mod host;
 
-#[derive(Debug, Clone)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "they are the assignment's own"
-)]
-pub(crate) struct Wish {
-    pub(crate) version: u8,
-    pub(crate) remove: bool,
-    pub(crate) retry_bad: bool,
-    pub(crate) rolls_back: bool,
-    pub(crate) disconnected: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Good,
-    Bad,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Done {
-    Nothing,
-    Half,
-    All,
-}
+use controller::{assignment, grant};
 
 /// What `current` points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,10 +72,6 @@ pub(crate) fn recipe_of(release: &ReleaseId) -> Recipe {
 
 fn version(number: u8) -> ReleaseId {
     build::release(&format!("webapp@{number}"))
-}
-
-fn failed(class: FailureClass) -> Failure {
-    Failure::new(class, "as the model wants")
 }
 
 impl World {
@@ -320,6 +233,11 @@ impl World {
         let scene = Scene { now, disk, outside };
         self.watch.moved(&self.ledger, &transition, &scene);
         let before = std::mem::replace(&mut self.ledger, transition.next);
+        // A kill may come before the effect begins; the attempt's activation counts from its entry in the ledger.
+        let activating = |ledger: &Ledger| matches!(ledger.state, State::Activating { .. });
+        if activating(&self.ledger) && !activating(&before) {
+            self.disk.booted_since_begin = false;
+        }
         let slow = std::mem::take(&mut self.slow);
         self.pass(slow);
         if let Some((true, power)) = kill {
@@ -355,7 +273,6 @@ impl World {
                     return true;
                 }
                 self.watch.began(before, &self.ledger, &now, self.connected);
-                self.disk.booted_since_begin = false;
             }
             Effect::Activate { leave: None, .. }
             | Effect::Fetch { .. }
@@ -395,215 +312,8 @@ impl World {
         self.follow(transition, &now, false);
     }
 
-    fn found(&self) -> Found {
-        let kept: Vec<_> = self.disk.kept.iter().cloned().collect();
-        match &self.disk.active {
-            Side::Release(active) => build::found(Some(active), &kept, &recipe_of(active)),
-            Side::Nothing | Side::Half => build::found(None, &kept, &Recipe::default()),
-        }
-    }
-
-    fn finish(&mut self, outcome: Outcome) {
-        let Some(effect) = self.hands.pop_front() else {
-            return;
-        };
-        let good = outcome == Outcome::Good;
-        if let Effect::Reboot { from, .. } = &effect {
-            let here = from.0 == format!("boot-{}", self.boot);
-            match (here, good) {
-                (false, _) => {}
-                (true, true) => self.start(true),
-                (true, false) => {
-                    let why = "a backup is running".to_owned();
-                    self.happen(Event::Answer(Answer::RebootRefused { why }), false);
-                }
-            }
-            return;
-        }
-        self.change_disk(&effect, if good { Done::All } else { Done::Half });
-        match effect {
-            Effect::Inspect => {
-                let found = self.found();
-                self.happen(Event::Observed(found), false);
-            }
-            Effect::Cancel | Effect::Publish | Effect::Cleanup { .. } | Effect::Reboot { .. } => {}
-            Effect::Fetch { .. }
-            | Effect::Preflight { .. }
-            | Effect::Activate { .. }
-            | Effect::Verify { .. }
-            | Effect::RollBack { .. } => {
-                let answer = self.answer(&effect, good);
-                self.happen(Event::Answer(answer), false);
-            }
-        }
-    }
-
-    fn answer(&self, effect: &Effect, good: bool) -> Answer {
-        match (effect, good) {
-            (Effect::Fetch { change }, true) => Answer::Fetched {
-                recipe: recipe_of(&change.release),
-            },
-            (Effect::Fetch { .. }, false) => Answer::StepFailed(failed(FailureClass::Trust)),
-            (Effect::Preflight { .. }, true) => Answer::PreflightPassed,
-            (Effect::Preflight { .. }, false) => {
-                Answer::StepFailed(failed(FailureClass::Preflight))
-            }
-            (Effect::Activate { .. }, true) => Answer::ActivationDone {
-                needs_reboot: self.since_boot.as_secs().is_multiple_of(2),
-            },
-            (Effect::Activate { .. }, false) => Answer::StepFailed(failed(FailureClass::Install)),
-            (Effect::Verify { change }, _) if !self.holds(change) => Answer::Drifted,
-            (Effect::Verify { .. }, true) => Answer::ChecksPassed,
-            (Effect::Verify { .. }, false) => Answer::ChecksFailed(failed(FailureClass::Health)),
-            (Effect::RollBack { .. }, true) => Answer::RolledBack,
-            (_, _) => Answer::RollBackFailed(failed(FailureClass::Rollback)),
-        }
-    }
-
-    fn holds(&self, change: &comber_machine::Change) -> bool {
-        let there = self.disk.active == Side::Release(change.release.clone());
-        match change.action {
-            Action::Install { .. } => there,
-            Action::Remove => !there && self.disk.active != Side::Half,
-        }
-    }
-
-    /// Does to the disk what the effect does, or the half of it.
-    fn change_disk(&mut self, effect: &Effect, done: Done) {
-        let target = match effect {
-            Effect::Fetch { change } => {
-                if done == Done::All && matches!(change.action, Action::Install { .. }) {
-                    self.disk.kept.insert(change.release.clone());
-                }
-                return;
-            }
-            Effect::Activate { change, .. } => match change.action {
-                Action::Install { .. } => Side::Release(change.release.clone()),
-                Action::Remove => Side::Nothing,
-            },
-            Effect::RollBack { change } => change.before.as_ref().map_or(Side::Nothing, |before| {
-                Side::Release(ReleaseId {
-                    name: change.release.name.clone(),
-                    version: before.version.clone(),
-                })
-            }),
-            Effect::Cleanup { keep, .. } => {
-                self.disk
-                    .kept
-                    .retain(|release| keep.contains(&release.version));
-                return;
-            }
-            Effect::Cancel
-            | Effect::Preflight { .. }
-            | Effect::Reboot { .. }
-            | Effect::Verify { .. }
-            | Effect::Inspect
-            | Effect::Publish => return,
-        };
-        match done {
-            Done::Nothing => {}
-            Done::Half => self.disk.active = Side::Half,
-            Done::All => self.disk.active = target,
-        }
-    }
-
-    fn killed(&mut self, done: Done, power: bool) {
-        if let Some(effect) = self.hands.front().cloned() {
-            self.change_disk(&effect, done);
-        }
-        self.start(power);
-    }
-
-    /// Somebody switches by hand, while the agent has no work or looks how its work holds.
-    fn tamper(&mut self, number: u8) {
-        let idle = self.ledger.state.work().is_none() && self.hands.is_empty();
-        let verifying = matches!(self.hands.front(), Some(Effect::Verify { .. }));
-        if verifying || (idle && self.ledger.broken.is_empty()) {
-            self.disk.active = Side::Release(version(number));
-            self.tampered = true;
-        }
-    }
-
-    fn replan(&mut self, assignment: Option<Assignment>) {
-        self.old = Some((self.epoch, self.plan.clone()));
-        self.plan.generation = Generation(self.plan.generation.0 + 1);
-        self.plan.assignment = assignment;
-        self.plan.grant = None;
-        let key = (self.epoch, self.plan.generation);
-        self.watch.plans.insert(key, self.plan.assignment.clone());
-        self.say();
-    }
-
-    /// A message can be on its way when the stream breaks, so it may come while disconnected.
-    fn say(&mut self) {
-        self.deliver(self.epoch, self.plan.clone());
-    }
-
-    fn say_old(&mut self) {
-        if let Some((epoch, mut old)) = self.old.clone()
-            && epoch == self.epoch
-        {
-            old.grant = self.shown_request(Duration::from_hours(1)).or(old.grant);
-            self.deliver(epoch, old);
-        }
-    }
-
-    fn deliver(&mut self, epoch: u8, desired: Desired) {
-        if let Some(grant) = desired.grant {
-            let longest = self.watch.granted.entry(grant.nonce).or_default();
-            *longest = grant.ttl.max(*longest);
-        }
-        let epoch = build::epoch(epoch);
-        self.watch.acknowledged = self.watch.acknowledged.max(desired.acknowledged);
-        self.happen(Event::Desired { epoch, desired }, true);
-    }
-
-    fn shown_request(&self, ttl: Duration) -> Option<Grant> {
-        let (_, status) = self.watch.shown.as_ref()?;
-        let nonce = status.attempt.as_ref()?.nonce?;
-        Some(grant(nonce.0, ttl))
-    }
-
-    fn grant(&mut self, ttl: Duration) {
-        if let Some(grant) = self.shown_request(ttl) {
-            self.plan.grant = Some(grant);
-        }
-        self.say();
-    }
-
-    fn acknowledge(&mut self) {
-        if let Some((_, status)) = &self.watch.shown {
-            let newest = status.reports.last().map_or(0, |report| report.number);
-            self.plan.acknowledged = self.plan.acknowledged.max(newest);
-        }
-        self.say();
-    }
-
     /// True while an effect that could answer is in hand.
     pub(crate) fn is_busy(&self) -> bool {
         !self.hands.is_empty() || matches!(self.ledger.state, State::Rebooting { .. })
-    }
-}
-
-fn grant(nonce: u64, ttl: Duration) -> Grant {
-    Grant {
-        nonce: comber_model::Nonce(nonce),
-        granted_at: Timestamp::UNIX_EPOCH,
-        ttl,
-    }
-}
-
-fn assignment(wish: &Wish) -> Assignment {
-    let release = version(wish.version);
-    let action = if wish.remove {
-        Action::Remove
-    } else {
-        build::install(&release)
-    };
-    Assignment {
-        retry_bad: wish.retry_bad,
-        rolls_back: wish.rolls_back,
-        disconnected: wish.disconnected,
-        ..build::assignment(action, release)
     }
 }
