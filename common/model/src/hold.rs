@@ -127,10 +127,10 @@ impl fmt::Display for Hold {
             Self::Paused { since } => {
                 write!(
                     f,
-                    "the rollout is paused since {since}; go on with: comber rollout resume"
+                    "the rollout is paused since {since:.0}; go on with: comber rollout resume"
                 )
             }
-            Self::Halted { since, why } => write!(f, "the rollout halted at {since}: {why}"),
+            Self::Halted { since, why } => write!(f, "the rollout halted at {since:.0}: {why}"),
             Self::RollingBack => f.write_str("the rollout is being rolled back"),
             Self::WaveClosed { wave } => write!(f, "wave {} is not open", wave + 1),
             Self::GateSuccess {
@@ -145,7 +145,7 @@ impl fmt::Display for Hold {
             ),
             Self::Soaking { wave, soak, until } => write!(
                 f,
-                "wave {} opens when wave {wave} has stayed good for {}, at {until}",
+                "wave {} opens when wave {wave} has stayed good for {}, at {until:.0}",
                 wave + 1,
                 duration::format(soak.0)
             ),
@@ -162,11 +162,11 @@ impl fmt::Display for Hold {
             Self::HostBusy { rollout } => write!(f, "the host works on rollout {rollout} first"),
             Self::AwaitingReceipt { since, deadline } => write!(
                 f,
-                "assigned at {since}, receipt not confirmed; the wave goes on without it at {deadline}"
+                "assigned at {since:.0}, receipt not confirmed; the wave goes on without it at {deadline:.0}"
             ),
             Self::HostSilent { since, deadline } => {
-                write!(f, "the host is not connected since {since}")?;
-                deadline.map_or(Ok(()), |at| write!(f, "; that has consequences at {at}"))
+                write!(f, "the host is not connected since {since:.0}")?;
+                deadline.map_or(Ok(()), |at| write!(f, "; that has consequences at {at:.0}"))
             }
             Self::Working {
                 state,
@@ -175,20 +175,23 @@ impl fmt::Display for Hold {
             } => {
                 write!(
                     f,
-                    "the host is {state} since {since}; it must end by {deadline}"
+                    "the host is {state} since {since:.0}; it must end by {deadline:.0}"
                 )
             }
             Self::Backoff { until, attempt } => {
                 write!(
                     f,
-                    "attempt {attempt} failed; the next one begins at {until}"
+                    "attempt {attempt} failed; the next one begins at {until:.0}"
                 )
             }
             Self::Requires { release } => {
                 write!(f, "the host lacks {release}, which this release requires")
             }
             Self::PermitOpen { until } => {
-                write!(f, "a permit is given and not yet used; it ends at {until}")
+                write!(
+                    f,
+                    "a permit is given and not yet used; it ends at {until:.0}"
+                )
             }
         }
     }

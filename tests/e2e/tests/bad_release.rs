@@ -44,7 +44,7 @@ fn the_canary_fails_rolls_back_and_halts_the_rollout() {
         .comber()
         .json(&["rollout", "hosts", &id, "--outcome", "failed"])
         .unwrap();
-    let host = failed["members"][0]["host"].as_str().unwrap();
+    let host = failed["hosts"][0]["host"].as_str().unwrap();
     let why = lab.comber().ok(&["why", "host", host]).unwrap();
     assert!(why.contains("health"), "{why}");
 }
@@ -58,7 +58,7 @@ fn a_release_that_failed_here_is_not_tried_again_by_itself() {
     let second = lab.roll_out(&all_at_once("2")).unwrap();
     lab.wait_for(&second, LONG, has(&[("failed", 2)])).unwrap();
     let hosts = lab.comber().json(&["rollout", "hosts", &second]).unwrap();
-    assert_eq!(hosts["members"][0]["reason"], "rejected", "{hosts:#}");
+    assert_eq!(hosts["hosts"][0]["reason"], "rejected", "{hosts:#}");
     assert_all_run(&lab, 2, "1");
 }
 
@@ -100,17 +100,20 @@ fn a_finished_rollout_is_rolled_back_to_what_each_host_had() {
 
 #[test]
 fn a_release_that_needs_a_reboot_is_proved_on_the_new_boot() {
-    let lab = lab_with_version_1(2);
+    let mut lab = lab_with_version_1(2);
     let mut product = Product::good("2");
     product.head = "reboot = \"required\"".to_owned();
     lab.publish(&product).unwrap();
     let id = lab.roll_out(&all_at_once("2")).unwrap();
-    let rebooted = wait::until(LONG, || {
-        let id = std::fs::read_to_string(lab.host("h1").join("boot_id")).ok()?;
-        id.starts_with("boot-").then_some(())
+    let ended = wait::until(LONG, || {
+        lab.revive_agents().ok()?;
+        is("completed")(&lab.status(&id).ok()?).then_some(())
     });
-    assert!(rebooted.is_some(), "no reboot was asked for");
-    lab.wait_for(&id, LONG, is("completed")).unwrap();
+    assert!(ended.is_some(), "{:#}", lab.status(&id).unwrap());
+    for host in ["h1", "h2"] {
+        let boot = std::fs::read_to_string(lab.host(host).join("boot_id")).unwrap();
+        assert!(boot.starts_with("boot-"), "{host} did not reboot");
+    }
     assert_outcomes(&lab, &id, &[("succeeded", 2)]);
     assert_all_run(&lab, 2, "2");
 }
@@ -137,6 +140,6 @@ fn a_host_that_does_not_come_up_again_goes_back() {
     let id = lab.roll_out(&all_at_once("2")).unwrap();
     lab.wait_for(&id, LONG, has(&[("failed", 1)])).unwrap();
     let hosts = lab.comber().json(&["rollout", "hosts", &id]).unwrap();
-    assert_eq!(hosts["members"][0]["reason"], "reboot", "{hosts:#}");
+    assert_eq!(hosts["hosts"][0]["reason"], "reboot", "{hosts:#}");
     assert_eq!(lab.running("h1").as_deref(), Some("1"));
 }

@@ -130,7 +130,7 @@ fn an_agent_killed_in_any_state_ends_on_one_side_and_says_which() {
             }
             lab.publish(&product).unwrap();
             let id = lab.roll_out(&all_at_once(&version)).unwrap();
-            let caught = wait::until(Duration::from_secs(15), || {
+            let caught = wait::until(Duration::from_secs(4), || {
                 let now = lab.agent_status("h1").ok()?["state"].as_str()?.to_owned();
                 (now == *state).then_some(())
             });
@@ -143,9 +143,14 @@ fn an_agent_killed_in_any_state_ends_on_one_side_and_says_which() {
                 let outcomes = &status["outcomes"];
                 outcomes["succeeded"] == 1 || outcomes["failed"] == 1
             };
-            let status = lab.wait_for(&id, LONG, ended).unwrap();
+            let end = wait::until(LONG, || {
+                // A reboot ends the agent too.
+                lab.revive_agents().ok()?;
+                lab.status(&id).ok().filter(|status| ended(status))
+            });
+            let end = end.unwrap_or_else(|| panic!("killed while {state}: no end"));
             let runs = lab.running("h1").unwrap();
-            let told = if status["outcomes"]["succeeded"] == 1 {
+            let told = if end["outcomes"]["succeeded"] == 1 {
                 &version
             } else {
                 &before

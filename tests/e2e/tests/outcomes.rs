@@ -71,7 +71,7 @@ fn silence_is_never_lost() {
         .comber()
         .json(&["rollout", "hosts", &id, "--outcome", "failed"])
         .unwrap();
-    assert_eq!(hosts["members"][0]["reason"], "silent", "{hosts:#}");
+    assert_eq!(hosts["hosts"][0]["reason"], "silent", "{hosts:#}");
 
     // It returns and tells the truth: the attempt went on, and its outcome is corrected.
     lab.start_agent("killed").unwrap();
@@ -119,10 +119,11 @@ fn what_is_not_applicable_is_excluded_and_never_a_failure() {
     let mut lab = Lab::new().unwrap();
     lab.start_agents("h", 3, &[]).unwrap();
     let mut product = Product::good("1");
-    product.head = "platforms = 'facts.arch == \"pdp11\"'".to_owned();
+    product.head = "platforms = 'host == \"h1\"'".to_owned();
     lab.publish(&product).unwrap();
     let id = lab.roll_out(&all_at_once("1")).unwrap();
     lab.wait_for(&id, LONG, is("completed")).unwrap();
-    assert_outcomes(&lab, &id, &[("excluded", 3)]);
-    assert_eq!(lab.running("h1"), None);
+    assert_outcomes(&lab, &id, &[("succeeded", 1), ("excluded", 2)]);
+    assert_eq!(lab.running("h1").as_deref(), Some("1"));
+    assert_eq!(lab.running("h2"), None);
 }

@@ -61,7 +61,7 @@ fn acts(lab: &mut Lab, webapp: &Path) -> Result<()> {
     roll_out(lab, &show, "2.0.0", COMPLETED)?;
     show.chapter(
         "Version 3 is broken",
-        "It asks for a template that is not in it. Its check fails on the canary hosts, which go back to version 2 by\nthemselves; the rollout halts, and the other ten hosts never see it.",
+        "It asks for a template that is not in it. Its check fails on the first canary host, which goes back to version 2\nby itself; the rollout halts, and the other eleven hosts never see it.",
     );
     roll_out(lab, &show, "3.0.0", HALTED)?;
     show.chapter("Why?", "Everything explains itself.");
@@ -141,7 +141,7 @@ fn failed_host(lab: &Lab) -> Result<String> {
     let hosts = lab
         .comber()
         .json(&["rollout", "hosts", "latest", "--outcome", "failed"])?;
-    let host = hosts["members"][0]["host"]
+    let host = hosts["hosts"][0]["host"]
         .as_str()
         .context("no host failed")?;
     Ok(host.to_owned())
@@ -168,7 +168,7 @@ fn hosts_serve(lab: &Lab, show: &Show) -> Result<()> {
 fn ended(show: &Show) {
     show.chapter(
         "That was it",
-        "Two releases reached twelve hosts in waves. A bad one reached two, which went back by themselves.\nEverything was stopped and removed. Next:\n\n  cargo quickstart --keep       leave it running, and try the commands yourself\n  docs/first-fleet.md           set up a first real fleet by hand",
+        "Two releases reached twelve hosts in waves. A bad one reached one host, which went back by itself.\nEverything was stopped and removed. Next:\n\n  cargo quickstart --keep       leave it running, and try the commands yourself\n  docs/first-fleet.md           set up a first real fleet by hand",
     );
 }
 

@@ -255,6 +255,17 @@ impl Lab {
         self.directory.join("hosts").join(name)
     }
 
+    /// Starts agents again that ended by themselves: what a boot does after the reboot command ended them.
+    pub fn revive_agents(&mut self) -> Result<()> {
+        let mut ended = Vec::new();
+        for (name, process) in &mut self.agents {
+            if !process.is_running() {
+                ended.push(name.clone());
+            }
+        }
+        ended.iter().try_for_each(|name| self.start_agent(name))
+    }
+
     /// Sends a signal to an agent; it must run.
     pub fn signal_agent(&self, name: &str, signal: Signal) -> Result<()> {
         let process = self.agents.get(name).and_then(Process::id);
@@ -394,7 +405,10 @@ impl Lab {
             quoted(&home.join("state")),
             options.head,
             quoted(&home.join("root")),
-            format!("echo boot-$$ > {}", home.join("boot_id").display()),
+            format!(
+                "echo boot-$$ > {}; kill -9 $PPID",
+                home.join("boot_id").display()
+            ),
             quoted(&home.join("boot_id")),
             options.tail,
         )

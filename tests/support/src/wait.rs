@@ -22,3 +22,10 @@ pub fn until<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<
         std::thread::sleep(PAUSE);
     }
 }
+
+/// Lets so much real time pass: for what only time brings about, such as the end of a certificate. Gives true, so that
+/// the caller can say in an assertion what it waited for.
+pub fn past(span: Duration) -> bool {
+    std::thread::sleep(span);
+    true
+}

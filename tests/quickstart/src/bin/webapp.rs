@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 fn main() -> ExitCode {
     let verb = std::env::args().nth(1).unwrap_or_default();
@@ -77,15 +77,16 @@ fn stop() -> Result<()> {
         return Ok(());
     };
     let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-    // The number may have gone to another process since: only a webapp is ended.
-    let ours = |pid: Pid| {
-        let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()));
-        name.is_ok_and(|name| name.trim() == "webapp")
+    // The number may have gone to another process since: only a webapp is ended. One that has ended and is not yet
+    // collected by its parent has no command line any more.
+    let runs = |pid: Pid| {
+        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("webapp")
     };
-    if let Some(pid) = pid.filter(|pid| ours(*pid)) {
+    if let Some(pid) = pid.filter(|pid| runs(*pid)) {
         kill_process(pid, Signal::TERM).context("cannot end the server")?;
         for _ in 0..100 {
-            if test_kill_process(pid).is_err() {
+            if !runs(pid) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(20));
