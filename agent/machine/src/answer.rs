@@ -38,8 +38,9 @@ impl Moving<'_> {
                 work,
                 recipe,
                 failure,
+                lapsed,
                 ..
-            } => self.rolling_back(work, recipe, failure, answer),
+            } => self.rolling_back(work, recipe, failure, lapsed, answer),
             State::Idle
             | State::AwaitingPermit { .. }
             | State::Committed { .. }
@@ -92,11 +93,11 @@ impl Moving<'_> {
         match answer {
             Answer::ActivationDone { needs_reboot } => self.activated(work, recipe, needs_reboot),
             Answer::StepFailed(failure) => self.fail_active(work, recipe, failure),
-            // Nothing was touched yet. After a crash the host finishes alone and this is not answered.
-            Answer::LeaveLapsed if resumed == 0 => self.ask(untouched(work), recipe),
+            // Nothing was touched yet, unless an interrupted step had begun.
+            Answer::LeaveLapsed if resumed == 0 => self.ask(work.untouched(), recipe),
+            Answer::LeaveLapsed => self.step_back(work, recipe),
             Answer::Fetched { .. }
             | Answer::PreflightPassed
-            | Answer::LeaveLapsed
             | Answer::RebootRefused { .. }
             | Answer::ChecksPassed
             | Answer::ChecksFailed(_)
@@ -152,6 +153,12 @@ impl Moving<'_> {
         match answer {
             Answer::ChecksPassed => self.commit(&work, recipe),
             Answer::ChecksFailed(failure) => self.not_activated(&work, failure),
+            // A newer plan waited for the end of the look: this work must not go on to an activation.
+            Answer::Drifted if self.next.next.is_some() => {
+                let failure = Failure::new(FailureClass::Rejected, "a newer plan replaced it");
+                self.run(Effect::Inspect);
+                self.not_activated(&work, failure);
+            }
             Answer::Drifted => {
                 self.run(Effect::Inspect);
                 self.fetch(work);
@@ -173,9 +180,11 @@ impl Moving<'_> {
         work: Work,
         recipe: Recipe,
         failure: Failure,
+        lapsed: bool,
         answer: Answer,
     ) -> Result<(), Reason> {
         match answer {
+            Answer::RolledBack if lapsed => self.stepped_back(work, recipe),
             Answer::RolledBack => self.back(work, recipe, failure),
             Answer::RollBackFailed(last) => self.broken(&work, lost(&last.detail, &failure)),
             Answer::Fetched { .. }
@@ -189,14 +198,6 @@ impl Moving<'_> {
             | Answer::Drifted => return self.unexpected(),
         }
         Ok(())
-    }
-}
-
-fn untouched(work: Work) -> Work {
-    Work {
-        before: None,
-        began_in: None,
-        ..work
     }
 }
 

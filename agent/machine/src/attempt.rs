@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use comber_model::release::RebootPolicy;
-use comber_model::{Action, Assignment, Failure, FailureClass};
+use comber_model::{Action, Assignment, Failure, FailureClass, Generation};
 
 use crate::ledger::{Next, REPORTS_MAX};
 use crate::state::{Request, Way, Work};
@@ -28,14 +28,25 @@ impl Moving<'_> {
             | State::Verifying { .. }
             | State::RollingBack { .. } => return,
         }
-        if self.next.reports.len() >= REPORTS_MAX {
-            return;
-        }
-        let Some(next) = self.next.next.take() else {
+        let Some(Next {
+            generation,
+            assignment,
+        }) = self.next.next.take()
+        else {
             return;
         };
-        let refusal = self.refusal(&next.assignment);
-        let work = self.work(next);
+        let Some(assignment) = assignment else {
+            return;
+        };
+        if self.next.reports.len() >= REPORTS_MAX {
+            self.next.next = Some(Next {
+                generation,
+                assignment: Some(assignment),
+            });
+            return;
+        }
+        let refusal = self.refusal(&assignment);
+        let work = self.work(generation, assignment);
         match refusal {
             Some(detail) => {
                 let failure = Failure::new(FailureClass::Rejected, detail);
@@ -46,10 +57,10 @@ impl Moving<'_> {
         }
     }
 
-    fn work(&self, next: Next) -> Work {
+    fn work(&self, generation: Generation, assignment: Assignment) -> Work {
         Work {
-            assignment: next.assignment,
-            generation: next.generation,
+            assignment,
+            generation,
             started_at: self.now.wall,
             before: None,
             began_in: None,
@@ -221,7 +232,38 @@ impl Moving<'_> {
             failure,
             deadline,
             resumed: 0,
+            lapsed: false,
         });
+    }
+
+    /// An activation was interrupted before the switch, and its permit is over: switching now could outlive an abort. The
+    /// interrupted step may have stopped what is active, so the host goes back to it, and then asks for another permit.
+    pub(crate) fn step_back(&mut self, work: Work, recipe: Recipe) {
+        self.run(Effect::RollBack {
+            change: work.change(),
+        });
+        let detail = "the activation was interrupted before the switch, and its permit is over";
+        let failure = Failure::new(FailureClass::Install, detail);
+        let deadline = self.now.after(recipe.switching(self.policy));
+        self.enter(State::RollingBack {
+            work,
+            recipe,
+            failure,
+            deadline,
+            resumed: 0,
+            lapsed: true,
+        });
+    }
+
+    /// The host runs what it ran before an activation that never came to the switch. What the controller said meanwhile
+    /// counts as for any work that is not active.
+    pub(crate) fn stepped_back(&mut self, work: Work, recipe: Recipe) {
+        if self.next.next.is_some() {
+            self.forget_work();
+            self.take_up();
+        } else {
+            self.ask(work.untouched(), recipe);
+        }
     }
 
     /// What was active is active again on the disk. A host that may have booted into the change must boot out of it;

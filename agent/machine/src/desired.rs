@@ -84,9 +84,9 @@ impl Moving<'_> {
             self.next.next = None;
             return;
         }
-        self.next.next = assignment.map(|assignment| Next {
+        self.next.next = Some(Next {
             generation,
-            assignment: assignment.clone(),
+            assignment: assignment.cloned(),
         });
         if self.may_be_dropped() {
             self.run(Effect::Cancel);
@@ -110,7 +110,7 @@ impl Moving<'_> {
     }
 
     /// A cancelled attempt makes no report: the generation in the actual state is the receipt.
-    fn forget_work(&mut self) {
+    pub(crate) fn forget_work(&mut self) {
         self.next.last = self.next.state.work().map(|work| work.status(None));
         self.rest();
     }

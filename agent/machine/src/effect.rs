@@ -27,8 +27,8 @@ pub enum Effect {
         /// What to switch.
         change: Change,
         /// The permit's end. The driver looks at the clock once more after the ledger is durable and answers
-        /// `LeaveLapsed` where this is not ahead: a slow disk must not stretch a permit. Absent after a crash: the
-        /// permit was used, the host finishes alone.
+        /// `LeaveLapsed` where this is not ahead: a slow disk must not stretch a permit. Absent after a crash that came
+        /// after the switch: the permit was used, the host finishes alone.
         leave: Option<Moment>,
     },
     /// Ask the host to reboot. It has no answer when it works: the agent ends, and resumes in the next boot.

@@ -68,7 +68,8 @@ pub struct Ledger {
     pub state: State,
     /// Since when, by the host's clock.
     pub since: Timestamp,
-    /// What to take up once the work in hand has ended and there is room for its report.
+    /// The plan that replaces the work in hand: what to take up once that has ended and there is room for its report.
+    /// Absent where the newest plan still is the work in hand, or was taken up.
     pub next: Option<Next>,
     /// The attempt that ended last, for the actual state.
     pub last: Option<AttemptStatus>,
@@ -87,13 +88,13 @@ pub struct Ledger {
     pub boot_id: BootId,
 }
 
-/// An assignment accepted and not yet taken up.
+/// A plan accepted and not yet taken up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
     /// The generation that said so.
     pub generation: Generation,
-    /// What to do.
-    pub assignment: Assignment,
+    /// What to do; absent where there is nothing to do.
+    pub assignment: Option<Assignment>,
 }
 
 /// One product on the host.

@@ -55,7 +55,10 @@ impl Moving<'_> {
                 leave,
                 resumed,
                 ..
-            } => self.resume_activating(work, recipe, leave, resumed.saturating_add(1)),
+            } => {
+                let made = work.is_made(found);
+                self.resume_activating(work, recipe, leave, made, resumed.saturating_add(1));
+            }
             State::Rebooting { from, deadline, .. } => {
                 if from != self.now.boot_id {
                     // A reboot is not a failed one because it took long: the host is up.
@@ -77,27 +80,35 @@ impl Moving<'_> {
                 recipe,
                 failure,
                 resumed,
+                lapsed,
                 ..
-            } => self.resume_rolling_back(work, recipe, failure, resumed.saturating_add(1)),
+            } => {
+                let resumed = resumed.saturating_add(1);
+                self.resume_rolling_back(work, recipe, failure, lapsed, resumed);
+            }
         }
     }
 
-    /// Once activation began the host finishes alone: the permit was used and none is asked for again. Whether
-    /// `current` is old or new by now makes no difference, the installer takes it from there.
+    /// Once the switch is made the host finishes alone. Before it, the permit is looked at again: an agent that was away
+    /// must not switch when an abort counts on it that nobody can any more.
     fn resume_activating(
         &mut self,
         work: Work,
         recipe: Recipe,
         leave: crate::Moment,
+        made: bool,
         resumed: u32,
     ) {
         if resumed > self.policy.resumes_max {
             let failure = interrupted(FailureClass::Install, "the activation", resumed);
             return self.fail_active(work, recipe, failure);
         }
+        if !made && !leave.is_ahead(self.now) {
+            return self.step_back(work, recipe);
+        }
         self.run(Effect::Activate {
             change: work.change(),
-            leave: None,
+            leave: (!made).then(|| leave.clone()),
         });
         let deadline = self.now.after(recipe.switching(self.policy));
         self.enter(State::Activating {
@@ -127,7 +138,14 @@ impl Moving<'_> {
         });
     }
 
-    fn resume_rolling_back(&mut self, work: Work, recipe: Recipe, failure: Failure, resumed: u32) {
+    fn resume_rolling_back(
+        &mut self,
+        work: Work,
+        recipe: Recipe,
+        failure: Failure,
+        lapsed: bool,
+        resumed: u32,
+    ) {
         if resumed > self.policy.roll_back_resumes_max {
             let last = interrupted(FailureClass::Rollback, "going back", resumed);
             return self.broken(&work, lost(&last.detail, &failure));
@@ -142,6 +160,7 @@ impl Moving<'_> {
             failure,
             deadline,
             resumed,
+            lapsed,
         });
     }
 

@@ -7,6 +7,7 @@ use comber_model::{Action, AgentState, Assignment, Failure, Generation, Installe
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Found;
 use crate::{BootId, Change, Moment, Recipe};
 
 /// Where the machine stands. The diagram is in the crate's documentation.
@@ -99,6 +100,10 @@ pub enum State {
         deadline: Moment,
         /// How often it was taken up again after a crash.
         resumed: u32,
+        /// True where nothing failed: the activation was interrupted before the switch and its permit is over. The host
+        /// makes sure that it runs what it ran, and asks again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lapsed: bool,
     },
     /// Is back; its report is not acknowledged.
     RolledBack {
@@ -136,6 +141,27 @@ impl Work {
             release: self.assignment.release.clone(),
             action: self.assignment.action.clone(),
             before: self.before.clone(),
+        }
+    }
+
+    /// The work before its activation began.
+    pub(crate) fn untouched(self) -> Self {
+        Self {
+            before: None,
+            began_in: None,
+            ..self
+        }
+    }
+
+    /// True where the switch was made, by what is on the disk.
+    pub(crate) fn is_made(&self, found: &Found) -> bool {
+        let release = &self.assignment.release;
+        let active = found.active.get(&release.name);
+        match &self.assignment.action {
+            Action::Install { artifact } => active.is_some_and(|active| {
+                active.version == release.version && active.digest == artifact.digest
+            }),
+            Action::Remove => active.is_none_or(|active| active.version != release.version),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Settings of Comber never come from the environment; they come from files and flags, where `show-config` shows them.
 //! Nothing here can fail: an absent or odd variable means that the process does not run under systemd.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use rustix::{fs::fstat, stdio};
 
@@ -28,6 +28,14 @@ pub fn stderr_is_journal() -> bool {
         return false;
     };
     announced == format!("{}:{}", stat.st_dev, stat.st_ino)
+}
+
+/// How often the service manager wants a sign of life (`WatchdogSec=`), if it does.
+pub fn watchdog() -> Option<Duration> {
+    let micros = read("WATCHDOG_USEC")?.parse().ok()?;
+    // The variables are inherited by children, of whom no sign is wanted.
+    let own = read("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
+    own.then(|| Duration::from_micros(micros))
 }
 
 #[expect(

@@ -3,7 +3,7 @@
 //! `cmb1_` and, in URL-safe base64, 24 secret bytes, the sha256 of the controller's CA certificate (the pin) and 4 bytes
 //! of checksum. The pin means that a new host never trusts a server on first use; the checksum tells a token that was
 //! cut while copying from one that was used up. The controller keeps only the hash of the secret, so its store gives
-//! away no token. Invariant: the secret is shown by [`Token::reveal`] alone, never by `Debug`.
+//! away no token. Invariant: the secret is shown by [`Token::reveal`] and [`Token::secret`] alone, never by `Debug`.
 
 use std::{fmt, str::FromStr};
 
@@ -17,7 +17,8 @@ use crate::tls::{InvalidPin, Pin};
 /// What every token of this format begins with; another format gets another number.
 pub const PREFIX: &str = "cmb1_";
 
-const SECRET_BYTES: usize = 24;
+/// Bytes of a token's secret.
+pub const SECRET_BYTES: usize = 24;
 const PIN_BYTES: usize = 32;
 const CHECKSUM_BYTES: usize = 4;
 const BODY_BYTES: usize = SECRET_BYTES + PIN_BYTES + CHECKSUM_BYTES;
@@ -81,9 +82,14 @@ impl Token {
         self.pin
     }
 
+    /// The secret itself. Only for sending it, once, over a connection verified by the pin.
+    pub fn secret(&self) -> &[u8; SECRET_BYTES] {
+        &self.secret
+    }
+
     /// What the controller stores in place of the secret.
     pub fn secret_hash(&self) -> SecretHash {
-        SecretHash(Sha256::digest(self.secret).into())
+        SecretHash::of(&self.secret)
     }
 
     /// The whole token as text. Only for showing it to its owner and for sending it over a verified connection.
@@ -143,6 +149,11 @@ impl fmt::Debug for Token {
 }
 
 impl SecretHash {
+    /// The hash of a secret that a peer sent; whatever its length, another secret has another hash.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
     /// The 32 bytes, as they are stored.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -1,10 +1,10 @@
 //! Why something does not move: the typed holds behind `comber why`.
 
-use comber_model::rollout::{Outcome, Outcomes, RollBack, RolloutState};
+use comber_model::rollout::{Member, Outcome, Outcomes, RollBack, RolloutState};
 use comber_model::{Hold, HostId, Link, RolloutId};
 use jiff::Timestamp;
 
-use crate::{Fence, PlanInput};
+use crate::{Fence, PlanInput, RolloutView, fence, gate, hold};
 
 /// One host in every rollout that it is a member of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +70,21 @@ pub struct WaveExplanation {
 
 /// Explains one host; absent where it is not enrolled.
 pub fn explain_host(input: &PlanInput, host: &HostId, now: Timestamp) -> Option<HostExplanation> {
-    let _ = (input.hosts.get(host)?, now);
-    None
+    let view = input.hosts.get(host)?;
+    let rollouts = input.rollouts.values().rev();
+    let explain = |rollout: &RolloutView| {
+        let member = rollout.members.get(host)?;
+        Some(explain_member(input, rollout, member, now))
+    };
+    Some(HostExplanation {
+        link: view.link,
+        assigned: view
+            .desired
+            .assignment
+            .as_ref()
+            .map(|assignment| assignment.rollout),
+        rollouts: rollouts.filter_map(explain).collect(),
+    })
 }
 
 /// Explains one rollout; absent where there is none of that number.
@@ -80,6 +93,65 @@ pub fn explain_rollout(
     id: RolloutId,
     now: Timestamp,
 ) -> Option<RolloutExplanation> {
-    let _ = (input.rollouts.get(&id)?, now);
-    None
+    let view = input.rollouts.get(&id)?;
+    let rollout = &view.rollout;
+    let next_gate = gate::next_hold(rollout, &view.tally);
+    let waves = rollout.spec.waves.iter().enumerate();
+    let mut members: Vec<&Member> = view
+        .attention
+        .iter()
+        .filter_map(|host| view.members.get(host))
+        .collect();
+    members.sort_by_key(|member| (member.wave, member.order));
+    let members = members
+        .into_iter()
+        .map(|member| explain_member(input, view, member, now));
+    Some(RolloutExplanation {
+        state: rollout.state,
+        outcomes: view.outcomes(),
+        hold: hold::of_rollout(rollout),
+        waves: waves
+            .map(|(index, _)| explain_wave(input, view, index, now))
+            .collect(),
+        next_gate,
+        members: members.filter(|member| member.hold.is_some()).collect(),
+        fence: fence(input, id, now),
+    })
+}
+
+fn explain_member(
+    input: &PlanInput,
+    view: &RolloutView,
+    member: &Member,
+    now: Timestamp,
+) -> MemberExplanation {
+    MemberExplanation {
+        rollout: view.rollout.id,
+        host: member.host.clone(),
+        wave: member.wave,
+        outcome: member.outcome(),
+        hold: hold::of_member(input, view, member, now),
+        roll_back: member.roll_back.clone(),
+    }
+}
+
+fn explain_wave(
+    input: &PlanInput,
+    view: &RolloutView,
+    index: usize,
+    now: Timestamp,
+) -> WaveExplanation {
+    let rollout = &view.rollout;
+    let opened_at = rollout.waves.get(index).and_then(|wave| wave.opened_at);
+    WaveExplanation {
+        name: rollout.spec.wave_name(index),
+        opened_at,
+        outcomes: view.tally.wave(index).outcomes,
+        in_flight: hold::in_flight(input, view, index, now),
+        hold: if opened_at.is_some() {
+            None
+        } else {
+            hold::of_wave(view, index)
+        },
+    }
 }

@@ -3,8 +3,8 @@
 //! A host is out of the fence only when it said so (it accepted a newer desired state without having activated), when
 //! it began to activate before (nothing can be stopped then; it finishes alone), or when its permit is surely dead.
 
-use comber_model::rollout::{Member, MemberState};
-use comber_model::{HostId, RolloutId};
+use comber_model::rollout::{ExcludedReason, Member, MemberState};
+use comber_model::{Grant, HostId, RolloutId};
 use jiff::Timestamp;
 
 use crate::{HostView, PlanInput};
@@ -62,6 +62,13 @@ pub(crate) fn is_active_for(member: &Member, host: &HostView) -> bool {
     status.state.is_active() && attempt.is_some_and(|a| a.generation == member.generation)
 }
 
+/// True where the host is down on behalf of this member, or may be: it is active, or holds a permit that may be alive,
+/// or was given one and has not been heard of since.
+pub(crate) fn is_in_flight(member: &Member, host: &HostView, now: Timestamp) -> bool {
+    let may_use = |grant: &Grant| now < grant.dead_at() || !host.link.is_up();
+    member.grant.as_ref().is_some_and(may_use) || is_active_for(member, host)
+}
+
 fn has_acknowledged_cancel(member: &Member, host: &HostView) -> bool {
     let cancelled = host.desired.generation > member.generation;
     let accepted = host.status.as_ref().map(|status| status.generation);
@@ -80,6 +87,9 @@ pub(crate) fn is_unresolved(member: &Member) -> bool {
         MemberState::Activating | MemberState::Succeeded { .. } | MemberState::Failed { .. } => {
             member.grant.is_some()
         }
-        MemberState::Excluded { .. } => false,
+        // The permit of a cancelled host is dead; that of a retired one may not be.
+        MemberState::Excluded { reason } => {
+            *reason != ExcludedReason::Cancelled && member.grant.is_some()
+        }
     }
 }

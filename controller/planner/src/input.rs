@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use comber_model::release::Release;
-use comber_model::rollout::{Member, Outcomes, Rollout};
-use comber_model::selector::Selector;
-use comber_model::{Desired, Generation, Host, HostId, HostStatus, Link, ReleaseId, RolloutId};
+use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState};
+use comber_model::{Desired, Generation, Grant, Host, HostId, HostStatus, Link, ReleaseId, RolloutId};
+
+use jiff::Timestamp;
 
 use crate::Plan;
+use crate::select::Selectors;
 use crate::tally::Tally;
 
 /// The controller's in-memory snapshot. Kept up to date in place, never cloned per plan.
@@ -66,10 +68,8 @@ pub struct RolloutView {
     pub(crate) tally: Tally,
     /// Members that a plan must look at even when nothing is heard of them.
     pub(crate) attention: BTreeSet<HostId>,
-    /// The selectors of the rollout, parsed on first use.
-    pub(crate) selector: OnceLock<Option<Selector>>,
-    /// The same for the release's platforms; the inner absence means every platform.
-    pub(crate) platforms: OnceLock<Option<Selector>>,
+    /// Its selectors, parsed on first use; neither the rollout file nor the release ever changes.
+    pub(crate) selectors: OnceLock<Selectors>,
 }
 
 impl RolloutView {
@@ -80,8 +80,7 @@ impl RolloutView {
             members,
             tally: Tally::default(),
             attention: BTreeSet::new(),
-            selector: OnceLock::new(),
-            platforms: OnceLock::new(),
+            selectors: OnceLock::new(),
         };
         view.derive();
         view
@@ -147,10 +146,36 @@ impl PlanInput {
         }
     }
 
+    /// Makes of what is durable what a controller that just started knows: no host is there, every host may have changed,
+    /// and the life of each permit that may still be in use counts from now, since the wall clock may have stepped while
+    /// nobody watched. Members of a rollout whose hosts were being selected when it stopped are dropped: the next plan
+    /// selects them anew.
+    pub fn restart(&mut self, now: Timestamp) {
+        self.changed = self.hosts.keys().cloned().collect();
+        for view in self.hosts.values_mut() {
+            view.link = Link::Down { since: now };
+            renew(&mut view.desired.grant, now);
+        }
+        for view in self.rollouts.values_mut() {
+            if view.rollout.waves.is_empty() {
+                view.members.clear();
+            }
+            for member in view.members.values_mut() {
+                renew(&mut member.grant, now);
+            }
+            view.derive();
+        }
+    }
+
     /// Takes in a rollout's record that a command changed or created; its members stay as they are.
+    ///
+    /// Hosts that changed while it was halted were not taken in, so all are matched again when it goes on.
     pub fn put_rollout(&mut self, rollout: Rollout) {
         match self.rollouts.get_mut(&rollout.id) {
             Some(view) => {
+                if view.rollout.state == RolloutState::Halted && !rollout.state.is_over() {
+                    self.changed.extend(self.hosts.keys().cloned());
+                }
                 view.rollout = rollout;
                 view.derive();
             }
@@ -159,5 +184,12 @@ impl PlanInput {
                     .insert(rollout.id, RolloutView::new(rollout, BTreeMap::new()));
             }
         }
+    }
+}
+
+/// Counts the life of a permit from now, where it began before.
+fn renew(grant: &mut Option<Grant>, now: Timestamp) {
+    if let Some(grant) = grant {
+        grant.granted_at = grant.granted_at.max(now);
     }
 }

@@ -1,4 +1,47 @@
 //! Pure rollout planner: what every host shall run next, and why not yet.
+//!
+//! ```text
+//!  hosts report, operators command          nudge or next_wake
+//!              │                                   │
+//!              ▼                                   ▼
+//!         PlanInput ──────────── plan(&input, now) ─► Plan ── check(&input, &plan, now) ─► findings
+//!              ▲                                   │                                        │ none Fatal
+//!              └── apply(&plan) ◄── compare-and-set commit on plan.parent ◄─────────────────┘
+//! ```
+//!
+//! The planner never mutates its input, knows no clock, no randomness and no I/O, and gives the same plan for the same
+//! input. A plan holds whole records and leaves execution no choice. Planning again on what a plan left changes nothing.
+//!
+//! Steps (`steps/`, one file each, in this order; all but the first two in rounds until nothing changes):
+//!
+//! | step | decides |
+//! |---|---|
+//! | membership | who takes part: the first selection, late joiners, those who leave, retired hosts |
+//! | reports | how attempts ended; every report is acknowledged, late ones correct what was concluded |
+//! | supersede | a later rollout of the same product takes hosts over |
+//! | observe | receipt, activation, waiting for a permit, coming back |
+//! | silence | deadlines: unreached, silent, stuck |
+//! | budget | halts: failures, silence, gates out of reach |
+//! | waves | soaks, and which wave opens |
+//! | abort | cancels, and closes the fence |
+//! | assign | who works on what: one assignment per host over all rollouts |
+//! | permits | who may activate now |
+//! | rollback | who goes back, to what, and when that is over |
+//! | completion | nothing more is planned |
+//!
+//! What the words promise:
+//!
+//! - A member's outcome follows from its state alone; the four outcomes and `excluded` add up to the members.
+//! - `Member.generation` is the plan that last gave it work. Status of that generation is receipt; a report of it is the
+//!   end; a report of an older one counts only where it says `Committed`.
+//! - A grant stays with the member until its host is known to have used it or to be unable to. A member with a grant, or
+//!   whose host is active for its generation, is in flight, however silent the host is and whatever was concluded.
+//! - A work clock runs from receipt and stands still while the connected host waits for its permit.
+//! - A host's work is taken away only while it is not in flight; once active it finishes alone.
+//! - A resumed rollout counts its budgets from the resume. One whose next gate is out of reach cannot be resumed.
+//! - A rollout that was rolled back rolls back again when a host returns late with the release.
+//! - Members that have ended, and those of closed waves, cost nothing per plan (`attention`): the cost follows the hosts
+//!   that move. Hosts are scanned once for unacknowledged reports.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -8,10 +51,15 @@ mod command;
 mod explain;
 mod fence;
 mod gate;
+mod hold;
 mod input;
 mod plan;
 mod preview;
+mod scratch;
+mod select;
+mod steps;
 mod tally;
+mod time;
 
 use comber_model::rollout::Outcomes;
 use jiff::Timestamp;
@@ -29,8 +77,9 @@ pub use preview::{Preview, PreviewWave, exposure, preview, preview_as};
 
 /// Plans everything that follows from the input at that time.
 pub fn plan(input: &PlanInput, now: Timestamp) -> (Plan, PlanReport) {
-    let _ = now;
-    (Plan::empty(input.generation), PlanReport::default())
+    let mut scratch = scratch::Scratch::new(input, now);
+    let report = steps::run(&mut scratch);
+    (scratch.into_plan(), report)
 }
 
 /// How many hosts of a rollout stand where.

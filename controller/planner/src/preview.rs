@@ -4,7 +4,9 @@ use comber_model::rollout::{ExcludedReason, RolloutSpec};
 use comber_model::{HostId, Invalid, Percent, RolloutId};
 use jiff::Timestamp;
 
-use crate::PlanInput;
+use crate::select::{self, Selection};
+use crate::tally::WaveTally;
+use crate::{PlanInput, gate};
 
 /// A rollout as it would be if it started now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +49,27 @@ pub fn preview_as(
     id: RolloutId,
     _now: Timestamp,
 ) -> Result<Preview, Vec<Invalid>> {
-    let _ = (input, spec, id);
+    let selection = selection(input, spec, id)?;
+    let sizes: Vec<usize> = selection.waves.iter().map(Vec::len).collect();
+    let waves = selection
+        .waves
+        .iter()
+        .enumerate()
+        .map(|(index, hosts)| PreviewWave {
+            name: spec.wave_name(index),
+            hosts: hosts.iter().copied().cloned().collect(),
+            max_in_flight: gate::in_flight_limit(spec, index, hosts.len())
+                .1
+                .min(hosts.len()),
+        });
+    let excluded = selection.not_applicable.iter();
     Ok(Preview {
-        total: 0,
-        waves: Vec::new(),
-        excluded: Vec::new(),
-        exposed: 0,
+        total: sizes.iter().sum::<usize>() + selection.not_applicable.len(),
+        waves: waves.collect(),
+        excluded: excluded
+            .map(|host| ((*host).clone(), ExcludedReason::NotApplicable))
+            .collect(),
+        exposed: reach(spec, &sizes, Percent::ALL),
     })
 }
 
@@ -63,8 +80,108 @@ pub fn exposure(
     spec: &RolloutSpec,
     failing: Percent,
 ) -> Result<usize, Vec<Invalid>> {
-    let _ = (input, spec, failing);
-    Ok(0)
+    let selection = selection(input, spec, next_id(input))?;
+    let sizes: Vec<usize> = selection.waves.iter().map(Vec::len).collect();
+    Ok(reach(spec, &sizes, failing))
+}
+
+/// Selects, and refuses what could not run: everything that is wrong is told at once.
+fn selection<'a>(
+    input: &'a PlanInput,
+    spec: &RolloutSpec,
+    id: RolloutId,
+) -> Result<Selection<'a>, Vec<Invalid>> {
+    let mut problems = spec.problems();
+    let Some(release) = input.releases.get(&spec.release) else {
+        let problem = format!(
+            "{} is not published; publish it with: comber release publish",
+            spec.release
+        );
+        problems.push(Invalid::new("release", problem));
+        return Err(problems);
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let selection = select::select(input, id, spec, release);
+    let applicable: usize = selection.waves.iter().map(Vec::len).sum();
+    match (applicable, selection.not_applicable.len()) {
+        (0, 0) => problems.push(Invalid::new("selector", "selects no host")),
+        (0, others) => {
+            let problem = format!(
+                "selects {others} hosts, none of which the platforms of {} include",
+                spec.release
+            );
+            problems.push(Invalid::new("selector", problem));
+        }
+        (_, _) => problems.extend(empty_waves(&selection)),
+    }
+    if problems.is_empty() {
+        Ok(selection)
+    } else {
+        Err(problems)
+    }
+}
+
+fn empty_waves(selection: &Selection<'_>) -> impl Iterator<Item = Invalid> {
+    let waves = selection.waves.iter().enumerate();
+    waves
+        .filter(|(_, hosts)| hosts.is_empty())
+        .map(|(index, _)| {
+            Invalid::new(
+                format!("wave[{index}].hosts"),
+                "no host is left for this wave",
+            )
+        })
+}
+
+/// Counts through the waves, host after host, until a rule stops the rollout. Hosts in flight at that moment are
+/// reached too. Budgets of single classes may stop it earlier; they are not counted on.
+fn reach(spec: &RolloutSpec, sizes: &[usize], failing: Percent) -> usize {
+    let hosts = count(sizes.iter().sum());
+    let mut total = WaveTally::default();
+    let mut index = 0;
+    while index < sizes.len() {
+        let group = open_together(spec, index, sizes.len());
+        let size: usize = sizes[group.clone()].iter().sum();
+        let at_once: usize = group
+            .clone()
+            .map(|wave| gate::in_flight_limit(spec, wave, sizes[wave]).1)
+            .sum();
+        let before = total.outcomes.total as usize;
+        let mut wave = WaveTally::default();
+        wave.outcomes.total = count(size);
+        for done in 1..=size {
+            let number = before + done;
+            let fails = failing.of_rounded_up(number) > failing.of_rounded_up(number - 1);
+            for counts in [&mut total, &mut wave] {
+                counts.outcomes.succeeded += u32::from(!fails);
+                counts.outcomes.failed += u32::from(fails);
+            }
+            let out_of_reach = gate::gate_out_of_reach(spec, &wave, group.end - 1);
+            let stops = gate::failures_spent(spec, &total, hosts)
+                .or_else(|| out_of_reach.filter(|_| group.len() == 1));
+            if stops.is_some() {
+                return before + size.min(done + at_once.saturating_sub(1));
+            }
+        }
+        total.outcomes.total += count(size);
+        index = group.end;
+    }
+    total.outcomes.total as usize
+}
+
+/// The waves that open one upon the other without any success: a gate of 0 % holds nothing back.
+fn open_together(spec: &RolloutSpec, first: usize, waves: usize) -> std::ops::Range<usize> {
+    let mut end = first + 1;
+    while end < waves && spec.waves[end].gate.success == Percent::whole(0) {
+        end += 1;
+    }
+    first..end
+}
+
+fn count(hosts: usize) -> u32 {
+    u32::try_from(hosts).unwrap_or(u32::MAX)
 }
 
 fn next_id(input: &PlanInput) -> RolloutId {

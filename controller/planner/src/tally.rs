@@ -116,3 +116,78 @@ impl WaveTally {
 fn is_overdue(member: &Member) -> bool {
     matches!(member.state, MemberState::Unreached { overdue: true })
 }
+
+#[cfg(test)]
+mod tests {
+    use comber_model::rollout::ExcludedReason;
+    use comber_model::{Failure, Generation};
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn state() -> impl Strategy<Value = MemberState> {
+        prop_oneof![
+            Just(MemberState::Waiting),
+            any::<bool>().prop_map(|overdue| MemberState::Unreached { overdue }),
+            Just(MemberState::Received),
+            Just(MemberState::Activating),
+            any::<bool>().prop_map(|already| MemberState::Succeeded { already }),
+            proptest::sample::select(&FailureClass::ALL[..]).prop_map(|class| {
+                MemberState::Failed {
+                    failure: Failure::new(class, "x"),
+                }
+            }),
+            Just(MemberState::Excluded {
+                reason: ExcludedReason::Retired
+            }),
+        ]
+    }
+
+    fn member(wave: u16, state: MemberState) -> Member {
+        Member {
+            host: "h".parse().unwrap(),
+            wave,
+            order: 0,
+            state,
+            since: Timestamp::UNIX_EPOCH,
+            attempts: 0,
+            generation: Generation(0),
+            before: None,
+            clock: None,
+            grant: None,
+            last_failure: None,
+            roll_back: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn changing_members_one_by_one_equals_counting_them_again(
+            old in proptest::collection::vec((0..4u16, state()), 1..20),
+            new in proptest::collection::vec((0..4u16, state()), 20),
+        ) {
+            let members = |states: &[(u16, MemberState)]| -> Vec<Member> {
+                states.iter().map(|(wave, state)| member(*wave, state.clone())).collect()
+            };
+            let (old, new) = (members(&old), members(&new));
+            let mut tally = Tally::of(&old);
+            for (old, new) in old.iter().zip(&new) {
+                tally.add(new);
+                tally.remove(old);
+            }
+            let counted = Tally::of(&new[..old.len()]);
+            for wave in 0..4 {
+                let (a, b) = (tally.wave(wave), counted.wave(wave));
+                prop_assert_eq!(a.outcomes, b.outcomes);
+                prop_assert_eq!((a.overdue, a.settled), (b.overdue, b.settled));
+                for class in FailureClass::ALL {
+                    let failed = |t: &WaveTally| t.failed.get(&class).copied().unwrap_or(0);
+                    prop_assert_eq!(failed(&a), failed(&b));
+                }
+            }
+            prop_assert!(tally.outcomes().add_up());
+            prop_assert!(tally.total().counted() <= tally.total().present());
+        }
+    }
+}

@@ -70,9 +70,18 @@ impl Attachment {
         self.id
     }
 
-    /// Waits until the core ends it. Cancel-safe; not to be called again once it resolved.
-    pub async fn ended(&mut self) -> Ending {
-        (&mut self.ending).await.unwrap_or(Ending::Stopping)
+    /// Waits until the desired state is another one, or the core ends the attachment. Cancel-safe; not to be called
+    /// again once it gave an ending.
+    pub async fn changed(&mut self) -> Result<(), Ending> {
+        let Self {
+            desired, ending, ..
+        } = self;
+        // Both arms may be dropped: a watch keeps its value, and an ending is the last thing that is asked for.
+        tokio::select! {
+            biased;
+            ending = ending => Err(ending.unwrap_or(Ending::Stopping)),
+            changed = desired.changed() => changed.map_err(|_| Ending::Stopping),
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! Reads the whole state from the store when the controller starts.
 //!
-//! A crash can leave the members of a rollout whose record was not written yet: they are dropped, since the plan that
-//! follows selects its hosts anew. Every host counts as down and as changed, and the life of every permit that may still
-//! be in use is counted from now: the wall clock may have stepped while nobody watched.
+//! A crash can leave members of a rollout whose hosts were being selected: their records are removed, since the plan
+//! that follows selects anew. What a restart means for the rest is the planner's to say.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,15 +22,14 @@ use crate::store::Store;
 /// Records read at once.
 const PAGE: usize = 5000;
 
-/// The world as the store has it.
-pub(crate) fn load(store: &Store, now: Timestamp) -> Result<World, LoadError> {
+/// The world as the store has it, and keys of records that are to be removed.
+pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>), LoadError> {
     let mut world = World::default();
     if let Some(meta) = store.get(records::META.as_bytes())? {
         world.meta = records::decode::<Meta>(records::META.as_bytes(), &meta.value)?;
     }
     world.input.generation = world.meta.generation;
     for host in all::<Host>(store, records::HOSTS)? {
-        world.input.changed.insert(host.id.clone());
         let view = HostView::new(host.clone(), Link::Down { since: now });
         world.input.hosts.insert(host.id, view);
     }
@@ -51,35 +49,28 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<World, LoadError> {
     for token in all::<Token>(store, records::TOKENS)? {
         world.tokens.insert(token.id(), token);
     }
+    let mut strays = Vec::new();
     for rollout in all::<Rollout>(store, records::ROLLOUTS)? {
-        let members = members(store, &rollout, now)?;
-        world
-            .input
-            .rollouts
-            .insert(rollout.id, RolloutView::new(rollout, members));
+        let members = members(store, rollout.id)?;
+        if rollout.waves.is_empty() {
+            strays.extend(
+                members
+                    .keys()
+                    .map(|host| records::member_key(rollout.id, host)),
+            );
+        }
+        let view = RolloutView::new(rollout, members);
+        world.input.rollouts.insert(view.rollout.id, view);
     }
-    Ok(world)
+    world.input.restart(now);
+    Ok((world, strays))
 }
 
-fn members(
-    store: &Store,
-    rollout: &Rollout,
-    now: Timestamp,
-) -> Result<BTreeMap<HostId, Member>, LoadError> {
-    if rollout.waves.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let RolloutId(number) = rollout.id;
-    let prefix = format!("{}{number:08x}/", records::MEMBERS);
-    let members = all::<Member>(store, &prefix)?
-        .into_iter()
-        .map(|mut member| {
-            if let Some(grant) = &mut member.grant {
-                grant.granted_at = grant.granted_at.max(now);
-            }
-            (member.host.clone(), member)
-        });
-    Ok(members.collect())
+fn members(store: &Store, id: RolloutId) -> Result<BTreeMap<HostId, Member>, LoadError> {
+    let members = all::<Member>(store, &records::members_prefix(id))?.into_iter();
+    Ok(members
+        .map(|member| (member.host.clone(), member))
+        .collect())
 }
 
 fn all<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>, LoadError> {

@@ -101,12 +101,13 @@ impl Core {
         shutdown: &Shutdown,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, LoadError> {
-        let world = load::load(&store, clock.steady())?;
+        let (world, strays) = load::load(&store, clock.steady())?;
         let world = Arc::new(RwLock::new(world));
         let (inputs, queue) = mpsc::channel(QUEUE);
         let (count, changed) = watch::channel(0);
         let task = task::Task {
             queue,
+            strays,
             world: Arc::clone(&world),
             store: store.clone(),
             clock: clock.clone(),
@@ -131,6 +132,15 @@ impl Core {
             world,
             now: self.clock.steady(),
         }
+    }
+
+    /// The state, where nothing changes it at this very moment; for scrapes, which cannot wait.
+    pub fn glance(&self) -> Option<ReadGuard<'_>> {
+        let world = self.world.try_read().ok()?;
+        Some(ReadGuard {
+            world,
+            now: self.clock.steady(),
+        })
     }
 
     /// A number that grows with every visible change: await it, then read again.

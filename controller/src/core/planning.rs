@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use comber_model::event::EventKind;
-use comber_model::rollout::{Halt, HaltReason, RolloutState};
 use comber_model::{HostId, RolloutId};
 use comber_planner::{Finding, Plan, Severity};
 use jiff::Timestamp;
@@ -56,35 +54,16 @@ pub(crate) fn plan(edit: &mut Edit<'_>) -> Planned {
 /// Nothing of a plan that breaks a rule is carried out. Its rollout stops, so that the next plan can be a good one.
 fn refuse(edit: &mut Edit<'_>, finding: &Finding) -> Planned {
     tracing::error!(rollout = ?finding.rollout, finding = %finding.text, "plan refused");
-    let view = finding
+    let halted = finding
         .rollout
-        .and_then(|id| edit.world.input.rollouts.get(&id));
-    if let Some(view) = view
-        && view.rollout.state != RolloutState::Halted
-    {
-        let mut rollout = view.rollout.clone();
-        let opened = rollout
-            .waves
+        .and_then(|id| comber_planner::halt_refused(&edit.world.input, id, finding, edit.now));
+    if let Some(effect) = halted {
+        let events = effect
+            .events
             .iter()
-            .filter(|wave| wave.opened_at.is_some())
-            .count();
-        let reason = HaltReason::PlanRefused {
-            finding: finding.text.clone(),
-        };
-        let text = format!("{} halted: {reason}", rollout.id);
-        let wave = u16::try_from(opened.saturating_sub(1)).unwrap_or(u16::MAX);
-        rollout.state = RolloutState::Halted;
-        rollout.since = edit.now;
-        rollout.halt = Some(Halt {
-            at: edit.now,
-            wave,
-            reason,
-        });
-        let mut event = edit.event_by(EventKind::RolloutHalted, "", text);
-        event.actor = None;
-        event.rollout = Some(rollout.id);
-        let event = edit.event(&event);
-        edit.put_rollout(rollout, vec![event]);
+            .map(|event| edit.event(event))
+            .collect();
+        edit.put_rollout(effect.rollout, events);
     }
     Planned {
         publish: Vec::new(),

@@ -66,9 +66,14 @@ pub(crate) fn rollout_key(id: RolloutId) -> String {
     format!("{ROLLOUTS}{:08x}", id.0)
 }
 
+/// Prefix of the hosts of a rollout.
+pub(crate) fn members_prefix(id: RolloutId) -> String {
+    format!("{MEMBERS}{:08x}/", id.0)
+}
+
 /// A host's record in a rollout.
 pub(crate) fn member_key(id: RolloutId, host: &HostId) -> String {
-    format!("{MEMBERS}{:08x}/{host}", id.0)
+    format!("{}{host}", members_prefix(id))
 }
 
 /// An event's record.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::{RwLock, mpsc, watch};
 
 use super::agents::{self, AttachmentId, Ending};
-use super::changes::{Changes, put};
+use super::changes::{Changes, delete, put};
 use super::edit::Edit;
 use super::planning::{self, Planned};
 use super::{CoreError, Observer, World, records};
@@ -48,6 +48,8 @@ pub(crate) enum Input {
 /// The task's parts.
 pub(crate) struct Task {
     pub(crate) queue: mpsc::Receiver<Input>,
+    /// Keys of records to remove at the start.
+    pub(crate) strays: Vec<String>,
     pub(crate) world: Arc<RwLock<World>>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
@@ -90,6 +92,10 @@ impl Task {
             latest: now,
             fence,
         };
+        if let Err(error) = self.sweep(&mut schedule).await {
+            tracing::error!(%error, "records of an unfinished selection cannot be removed");
+            self.shutdown.trigger(Cause::Requested(error.to_string()));
+        }
         while let Some(batch) = self.next(schedule.due()).await {
             if let Err(error) = self.turn(batch, &mut schedule).await {
                 tracing::error!(%error, "the store failed, the controller stops");
@@ -101,6 +107,15 @@ impl Task {
         for (_, attached) in std::mem::take(&mut world.attached) {
             attached.end(Ending::Stopping);
         }
+    }
+
+    /// Removes what a crash left of a plan that never was.
+    async fn sweep(&mut self, schedule: &mut Schedule) -> Result<(), CoreError> {
+        let mut changes = Changes::default();
+        for key in std::mem::take(&mut self.strays) {
+            changes.group(vec![delete(key)]);
+        }
+        self.commit(changes, None, schedule).await
     }
 
     /// The inputs that wait, none when only the time has come; nothing when the process stops.

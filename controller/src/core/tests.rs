@@ -210,7 +210,7 @@ async fn a_second_stream_ends_the_first_and_what_the_first_says_is_not_heard() {
         .await
         .unwrap();
     let second = core.attach(&host("web-1")).await.unwrap();
-    assert_eq!(first.ended().await, Ending::Replaced);
+    assert_eq!(first.changed().await, Err(Ending::Replaced));
     core.report_actual(&host("web-1"), second.id(), status(3))
         .await
         .unwrap();
@@ -239,7 +239,7 @@ async fn a_retired_host_is_cut_off_and_refused() {
         .retire_host(&host("web-1"), "ada")
         .await
         .unwrap();
-    assert_eq!(attachment.ended().await, Ending::Retired);
+    assert_eq!(attachment.changed().await, Err(Ending::Retired));
     let refused = fixture
         .core
         .attach(&host("web-1"))

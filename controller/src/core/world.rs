@@ -31,6 +31,11 @@ impl World {
         self.attached.len()
     }
 
+    /// True where nothing ever happened: the first start of a new controller.
+    pub fn is_new(&self) -> bool {
+        self.meta.next_event == 1
+    }
+
     /// A host that is enrolled and not retired.
     pub fn active_host(&self, host: &HostId) -> Option<&HostView> {
         self.input

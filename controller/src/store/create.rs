@@ -105,10 +105,7 @@ fn clear_unfinished(dir: &Path, marker: &Path) -> Result<(), OpenError> {
             );
             return Err(OpenError::Damaged { damage });
         }
-        match path.is_dir() {
-            true => tables::remove(&path)?,
-            false => disk::remove(&path)?,
-        }
+        disk::remove_any(&path)?;
     }
     Ok(())
 }
@@ -121,7 +118,9 @@ pub(super) fn restore(
 ) -> Result<Revision, BackupError> {
     export::verify(backup).map_err(|error| match error {
         export::ReadError::Disk(error) => BackupError::Disk(error),
-        export::ReadError::Damage(damage) => BackupError::Damaged(damage),
+        export::ReadError::Damage(damage) | export::ReadError::Mismatch(damage) => {
+            BackupError::Damaged(damage)
+        }
     })?;
     disk::create_dir(dir)?;
     let _lock = lock(dir)?;

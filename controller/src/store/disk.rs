@@ -51,6 +51,15 @@ pub(super) fn remove(path: &Path) -> Result<(), DiskError> {
     }
 }
 
+/// Removes a file or a directory with all that is in it.
+pub(super) fn remove_any(path: &Path) -> Result<(), DiskError> {
+    if path.is_dir() {
+        fs::remove_dir_all(path).map_err(DiskError::at("remove", path))?;
+        return sync_parent(path);
+    }
+    remove(path)
+}
+
 /// The content of a file, or `None` when there is no such file.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
     match fs::read(path) {

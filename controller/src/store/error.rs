@@ -164,9 +164,9 @@ pub enum CommitError {
         id: LeaseId,
     },
     /// Too much is waiting; nothing was changed.
-    #[error("the store has {waiting} commits waiting: try again later")]
+    #[error("the store has a weight of {waiting} in commits waiting: try again later")]
     Overloaded {
-        /// Commits in the queue.
+        /// Commits in the queue; a large one counts more than once.
         waiting: usize,
     },
     /// The store stopped. The transaction may be found committed after a restart, or not.

@@ -104,7 +104,7 @@ impl Export {
     }
 
     /// Ends the file, makes it durable, reads it back, and only then gives it its name.
-    pub(super) fn finish(mut self, state: State) -> Result<Result<(), Damage>, DiskError> {
+    pub(super) fn finish(mut self, state: State) -> Result<(), ReadError> {
         self.flush_chunk()?;
         let digest: [u8; 32] = self.sha.clone().finalize().into();
         self.kind = END;
@@ -120,12 +120,8 @@ impl Export {
         let file = out.into_inner().map_err(io::IntoInnerError::into_error);
         file.and_then(|file| file.sync_all())
             .map_err(DiskError::at("make durable", &unfinished))?;
-        match verify(&unfinished) {
-            Err(ReadError::Damage(damage)) => return Ok(Err(damage)),
-            Err(ReadError::Disk(error)) => return Err(error),
-            Ok(_) => disk::rename(&unfinished, &path)?,
-        }
-        Ok(Ok(()))
+        verify(&unfinished)?;
+        Ok(disk::rename(&unfinished, &path)?)
     }
 
     fn begin(&mut self, kind: u8) -> Result<(), DiskError> {
@@ -163,6 +159,14 @@ impl Export {
 pub(super) enum ReadError {
     Disk(DiskError),
     Damage(Damage),
+    /// The file is as it was written, and what was written is not the set of records it states.
+    Mismatch(Damage),
+}
+
+impl From<DiskError> for ReadError {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
 }
 
 /// Reads a file from its beginning to its end, checking all checksums; nothing of it may be used before this
@@ -240,13 +244,13 @@ pub(super) fn verify(path: &Path) -> Result<Summary, ReadError> {
             set.add(record::hash(key, left));
         }
     }
-    match set == summary.state.set {
-        true => Ok(summary),
-        false => Err(ReadError::Damage(Damage::new(
+    if set != summary.state.set {
+        return Err(ReadError::Mismatch(Damage::new(
             path,
             "holds other records than it states",
-        ))),
+        )));
     }
+    Ok(summary)
 }
 
 /// What an operation leaves of its key.
@@ -317,13 +321,11 @@ impl<'a> Input<'a> {
 
     fn sealed(&mut self, len: usize, what: &str) -> Result<Vec<u8>, ReadError> {
         let mut bytes = self.take(len + 4)?;
-        match super::codec::unseal(&bytes).is_some() {
-            true => {
-                bytes.truncate(len);
-                Ok(bytes)
-            }
-            false => Err(self.damage(what)),
+        if super::codec::unseal(&bytes).is_none() {
+            return Err(self.damage(what));
         }
+        bytes.truncate(len);
+        Ok(bytes)
     }
 
     fn header(&mut self) -> Result<Epoch, ReadError> {
@@ -352,10 +354,10 @@ impl<'a> Input<'a> {
             return Err(self.damage("has a chunk longer than any that is written"));
         }
         let body = self.take(len)?;
-        match crc32c::crc32c(&body) == crc {
-            true => Ok((kind, body)),
-            false => Err(self.damage("has a damaged chunk")),
+        if crc32c::crc32c(&body) != crc {
+            return Err(self.damage("has a damaged chunk"));
         }
+        Ok((kind, body))
     }
 
     fn end(&self, body: &[u8], digest: &[u8; 32]) -> Result<State, ReadError> {

@@ -42,7 +42,9 @@ impl From<export::ReadError> for LoadError {
     fn from(error: export::ReadError) -> Self {
         match error {
             export::ReadError::Disk(error) => Self::Disk(error),
-            export::ReadError::Damage(damage) => Self::Damage(damage),
+            export::ReadError::Damage(damage) | export::ReadError::Mismatch(damage) => {
+                Self::Damage(damage)
+            }
         }
     }
 }
@@ -50,12 +52,11 @@ impl From<export::ReadError> for LoadError {
 impl LoadError {
     pub(super) fn into_open(self) -> OpenError {
         match self {
-            Self::Disk(error) => OpenError::Disk(error),
+            Self::Disk(error) | Self::Tables(Fatal::Disk(error)) => OpenError::Disk(error),
             Self::Damage(damage) => OpenError::Damaged { damage },
             Self::Tables(Fatal::Tables { dir, what }) => OpenError::Damaged {
                 damage: Damage::new(&dir, what),
             },
-            Self::Tables(Fatal::Disk(error)) => OpenError::Disk(error),
             Self::Tables(Fatal::Writer) => OpenError::Damaged {
                 damage: Damage::new(Path::new("tables"), "were not filled"),
             },

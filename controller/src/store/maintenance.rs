@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::contract::Revision;
 use super::error::{BackupError, Damage, DiskError, Fatal, OpenError};
-use super::export::{Export, checkpoint_path};
+use super::export::{Export, ReadError, checkpoint_path};
 use super::journal::{Ledger, make_spare};
 use super::load::LoadError;
 use super::manifest::{CheckpointEntry, Manifest};
@@ -126,7 +126,7 @@ impl Worker {
             (Ok(revision), Some(observer)) if what == "checkpoint" => {
                 observer.checkpointed(*revision);
             }
-            (Err(BackupError::Closed), _) | (Ok(_), _) => {}
+            (Err(BackupError::Closed) | Ok(_), _) => {}
             (Err(error), _) => tracing::error!(error = %chain(error), what, "not made"),
         }
         if let Some(done) = done {
@@ -279,7 +279,12 @@ fn fill(
     }
     let end = tables.state();
     copy_commits(ledger, start, end.revision, &mut export)?;
-    export.finish(end)?.map_err(ExportError::Damage)?;
+    export.finish(end).map_err(|error| match error {
+        ReadError::Disk(error) => ExportError::Disk(error),
+        ReadError::Damage(damage) => ExportError::Damage(damage),
+        // The tables gave other records than were committed, so they may not answer anyone any more.
+        ReadError::Mismatch(damage) => ExportError::Fatal(tables.failed(&damage.to_string())),
+    })?;
     Ok(end.revision)
 }
 
@@ -317,11 +322,9 @@ fn copy_commits(
             }
         }
     }
-    match next == end.next() {
-        true => Ok(()),
-        false => {
-            let what = format!("lacks the commits from revision {next} on");
-            Err(ExportError::Damage(Damage::new(&ledger.dir, what)))
-        }
+    if next != end.next() {
+        let what = format!("lacks the commits from revision {next} on");
+        return Err(ExportError::Damage(Damage::new(&ledger.dir, what)));
     }
+    Ok(())
 }

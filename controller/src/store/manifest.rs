@@ -85,6 +85,17 @@ impl Manifest {
         number
     }
 
+    /// Length of the finished segments behind the newest checkpoint, so that restarts do not put off the next one.
+    pub(super) fn unchecked(&self) -> u64 {
+        let newest = self.checkpoints.last().map(|newest| newest.revision);
+        let finished = self
+            .segments
+            .split_last()
+            .map_or(&[][..], |(_, finished)| finished);
+        let behind = finished.iter().filter(|entry| Some(entry.base) >= newest);
+        behind.map(|entry| entry.size).sum()
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         out.u64(MAGIC);

@@ -88,6 +88,9 @@ use shared::{Failure, Shared};
 use watch::Hub;
 use writer::{Request, Writer};
 
+/// Bytes of a transaction that count as one more in the queue, so that large ones cannot fill the memory.
+const WEIGHT_BYTES: usize = 4096;
+
 /// Bounds and sizes; the defaults suit a million records of 200 bytes.
 #[derive(Clone)]
 pub struct Options {
@@ -103,7 +106,7 @@ pub struct Options {
     pub history: usize,
     /// Changes a watcher may be behind before it is told [`Compacted`].
     pub watch_queue: usize,
-    /// Commits that may wait before [`CommitError::Overloaded`].
+    /// Commits that may wait before [`CommitError::Overloaded`]; a large one counts for each 4 KB.
     pub queue: usize,
     /// Told of every group and checkpoint, on the store's threads; it must not block.
     pub observer: Option<Arc<dyn Observer>>,
@@ -184,9 +187,9 @@ impl Store {
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(dir, &options)?;
         let hub = Hub::new(opened.state.revision, options.history, options.watch_queue);
-        let (epoch, origin) = {
+        let (epoch, origin, unchecked) = {
             let manifest = opened.ledger.manifest.lock();
-            (manifest.epoch, manifest.origin)
+            (manifest.epoch, manifest.origin, manifest.unchecked())
         };
         let shared = Arc::new(Shared {
             ledger: opened.ledger,
@@ -209,7 +212,7 @@ impl Store {
             state: opened.state,
             leases,
             maintenance,
-            unchecked: 0,
+            unchecked,
         };
         let (queue, requests) = channel();
         let thread = std::thread::Builder::new()
@@ -271,13 +274,23 @@ impl Store {
         if let Err(error) = txn.check() {
             return self.refused(error.into());
         }
-        let waiting = self.inner.shared.waiting.fetch_add(1, Ordering::AcqRel);
+        let weight = 1 + txn.bytes() / WEIGHT_BYTES;
+        let waiting = self
+            .inner
+            .shared
+            .waiting
+            .fetch_add(weight, Ordering::AcqRel);
         if waiting >= self.inner.shared.options.queue {
-            self.inner.shared.answered(1);
+            self.inner.shared.answered(weight);
             return self.refused(CommitError::Overloaded { waiting });
         }
         let since = now();
-        self.request(|answer| Request::Commit { txn, since, answer })
+        self.request(|answer| Request::Commit {
+            txn,
+            weight,
+            since,
+            answer,
+        })
     }
 
     /// Submits a transaction and waits for its end; not for async code.

@@ -57,12 +57,11 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     disk::create_dir(dir)?;
     let lock = lock(dir)?;
     let mut warnings = Vec::new();
-    let manifest = match read_manifest(dir, &mut warnings)? {
-        Some(manifest) => manifest,
-        None => {
-            warnings.clear();
-            create(dir, options, None)?
-        }
+    let manifest = if let Some(manifest) = read_manifest(dir, &mut warnings)? {
+        manifest
+    } else {
+        warnings.clear();
+        create(dir, options, None)?
     };
     created(dir)?;
     let evidence = Evidence::gather(dir, manifest, options, warnings)?;
@@ -114,7 +113,9 @@ impl Evidence {
             match export::check(&path) {
                 Ok(()) => checkpoints.push((path, entry.revision)),
                 Err(export::ReadError::Disk(error)) => return Err(error.into()),
-                Err(export::ReadError::Damage(damage)) => warnings.push(damage.to_string()),
+                Err(export::ReadError::Damage(damage) | export::ReadError::Mismatch(damage)) => {
+                    warnings.push(damage.to_string());
+                }
             }
         }
         let mut leased = HashSet::new();
@@ -260,6 +261,8 @@ impl Evidence {
             self.renew = true;
         }
         self.manifest.clean = None;
+        // Zeros that lay there over a crash may not be zeros any more.
+        disk::remove(&spare_path(&self.dir))?;
         let ledger = Ledger {
             dir: self.dir.clone(),
             manifest: Mutex::new(self.manifest),
@@ -328,7 +331,7 @@ fn note_leased(leased: &mut HashSet<Key>, item: Item) {
 fn remove_unnamed(ledger: &Ledger) -> Result<(), DiskError> {
     let manifest = ledger.manifest.lock().clone();
     let dir = &ledger.dir;
-    let mut named: HashSet<PathBuf> = HashSet::from([spare_path(dir)]);
+    let mut named = HashSet::new();
     named.extend(
         manifest
             .segments
@@ -350,10 +353,7 @@ fn remove_unnamed(ledger: &Ledger) -> Result<(), DiskError> {
         if !ours || named.contains(&path) || name == "manifest-a" || name == "manifest-b" {
             continue;
         }
-        match path.is_dir() {
-            true => tables::remove(&path)?,
-            false => disk::remove(&path)?,
-        }
+        disk::remove_any(&path)?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub(super) struct Shared {
     pub(super) tables: Tables,
     pub(super) hub: Mutex<Hub>,
     pub(super) failure: Failure,
-    /// Transactions submitted and not yet answered.
+    /// Weight of the transactions submitted and not yet answered.
     pub(super) waiting: AtomicUsize,
     pub(super) options: Options,
     /// Declared last, so dropped last: the directory is free for another only once the tables are.
@@ -32,8 +32,8 @@ impl Shared {
         self.options.observer.as_deref()
     }
 
-    pub(super) fn answered(&self, transactions: usize) {
-        self.waiting.fetch_sub(transactions, Ordering::AcqRel);
+    pub(super) fn answered(&self, weight: usize) {
+        self.waiting.fetch_sub(weight, Ordering::AcqRel);
     }
 }
 

@@ -7,6 +7,7 @@
 //! revision it names.
 
 use std::any::Any;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -225,11 +226,6 @@ impl Tables {
     }
 }
 
-/// Removes a tables directory that the manifest does not name.
-pub(super) fn remove(dir: &Path) -> Result<(), DiskError> {
-    std::fs::remove_dir_all(dir).map_err(DiskError::at("remove", dir))
-}
-
 fn stored_key(key: &[u8]) -> Vec<u8> {
     let mut stored = Vec::with_capacity(key.len() + 2);
     stored.push(RECORD_PREFIX);
@@ -248,9 +244,21 @@ fn failed(dir: &Path, what: &str) -> Fatal {
 fn guarded<T>(dir: &Path, call: impl FnOnce() -> sled::Result<T>) -> Result<T, Fatal> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) if is_about_the_disk(&error) => Err(Fatal::Disk(
+            DiskError::at("write the tables in", dir)(error),
+        )),
         Ok(Err(error)) => Err(failed(dir, &error.to_string())),
         Err(panic) => Err(failed(dir, panic_message(&*panic))),
     }
+}
+
+/// Other errors of reading and writing may come from damage, which a rebuild mends; these do not.
+fn is_about_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        error.kind(),
+        PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+    )
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -85,7 +85,6 @@ impl Timeline {
             Some(next) if next > self.end => {
                 self.gap(next.0, Damage::new(&scan.path, "lacks its last frames"));
             }
-            Some(_) => {}
             None if scan.cut => {
                 self.tail = Some(Damage::new(&scan.path, "was cut short"));
             }
@@ -93,7 +92,7 @@ impl Timeline {
                 "{} ends in a write that was never acknowledged; it is left out",
                 scan.path.display()
             )),
-            None => {}
+            Some(_) | None => {}
         }
         if scan.wounded() {
             warnings.push(format!(

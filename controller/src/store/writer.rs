@@ -43,6 +43,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, CommitError>>;
 pub(super) enum Request {
     Commit {
         txn: Txn,
+        weight: usize,
         since: Instant,
         answer: Answer<Outcome>,
     },
@@ -115,7 +116,7 @@ impl Writer {
     fn serve(&mut self, first: Request, queue: &Receiver<Request>) -> bool {
         let mut waiting = Vec::new();
         let mut oldest = None;
-        let mut commits = 0;
+        let (mut commits, mut weights) = (0, 0);
         let mut open = true;
         let shared = Arc::clone(&self.shared);
         let mut group = Group::new(&shared.tables, self.state);
@@ -127,8 +128,14 @@ impl Writer {
                     open = false;
                     break;
                 }
-                Request::Commit { txn, since, answer } => {
+                Request::Commit {
+                    txn,
+                    weight,
+                    since,
+                    answer,
+                } => {
                     commits += 1;
+                    weights += weight;
                     oldest.get_or_insert(since);
                     let result = match &failed {
                         Some(cause) => Err(CommitError::Failed(Arc::clone(cause))),
@@ -157,7 +164,7 @@ impl Writer {
                 .commit(group)
                 .map_err(|fatal| shared.failure.set(fatal)),
         };
-        shared.answered(commits);
+        shared.answered(weights);
         let latency = oldest.map_or(Duration::ZERO, |since| since.elapsed());
         if let (Ok(journal_bytes), Some(observer)) = (&result, shared.observer()) {
             observer.committed(&GroupCommitted {
@@ -292,9 +299,10 @@ impl Drop for StopGuard {
 }
 
 const fn known(id: LeaseId, held: bool) -> Result<(), CommitError> {
-    match held {
-        true => Ok(()),
-        false => Err(CommitError::LeaseUnknown { id }),
+    if held {
+        Ok(())
+    } else {
+        Err(CommitError::LeaseUnknown { id })
     }
 }
 

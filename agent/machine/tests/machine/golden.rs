@@ -49,7 +49,7 @@ fn full() -> Ledger {
     };
     ledger.next = Some(Next {
         generation: Generation(5),
-        assignment: build::assignment(Action::Remove, two.clone()),
+        assignment: Some(build::assignment(Action::Remove, two.clone())),
     });
     ledger.last = Some(AttemptStatus {
         generation: Generation(3),

@@ -140,12 +140,10 @@ impl Watch {
         self.ends += 1;
         let work = before.state.work().filter(|_| of_work);
         let release = Side::Release(report.release.clone());
-        let installs =
-            self.plan_of(before, report)
-                .is_none_or(|assignment| match assignment.action {
-                    Action::Install { .. } => true,
-                    Action::Remove => false,
-                });
+        let installs = work.is_none_or(|work| match work.assignment.action {
+            Action::Install { .. } => true,
+            Action::Remove => false,
+        });
         let reboot = recipe_of(&report.release).reboot;
         let holds = match &report.result {
             ReportResult::Committed if installs => {
@@ -194,21 +192,15 @@ impl Watch {
         });
     }
 
-    fn plan_of(&self, ledger: &Ledger, report: &Report) -> Option<Assignment> {
-        let epochs: Vec<u8> = ledger.epoch.iter().map(|epoch| epoch.0[0]).collect();
-        let all = (0..=u8::MAX)
-            .filter(|epoch| epochs.contains(epoch))
-            .chain(0..=u8::MAX);
-        all.map(|epoch| self.plans.get(&(epoch, report.generation)))
-            .find_map(|plan| {
-                plan.cloned()
-                    .flatten()
-                    .filter(|a| a.release == report.release)
-            })
-    }
-
     /// An activation is about to change the host for the first time in its attempt.
     pub(crate) fn began(&mut self, before: &Ledger, next: &Ledger, now: &Now, connected: bool) {
+        // Taken up again after a crash, before the switch: by the same permit, and only within its life.
+        if let State::Activating { leave, .. } = &before.state {
+            let ahead = leave.is_ahead(now);
+            return self.expect(Promise::PermitLife, ahead, || {
+                format!("taken up again at {now:?}, the permit ended at {leave:?}")
+            });
+        }
         self.begins += 1;
         let (
             State::AwaitingPermit {

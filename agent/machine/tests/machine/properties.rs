@@ -1,8 +1,8 @@
 //! The machine's promises as properties over random histories of one host. Each test reads as a sentence and fails
 //! with the shortest history that breaks it.
 
-use comber_machine::{Answer, Event, Ledger, Note, Policy, Recipe, State, step};
-use comber_model::{Failure, FailureClass};
+use comber_machine::{Answer, Event, Ledger, Note, Policy, REPORTS_MAX, Recipe, State, step};
+use comber_model::{AgentState, Failure, FailureClass};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -179,6 +179,34 @@ proptest! {
     }
 }
 
+/// A controller that hears and never answers stops a host before it must forget a report.
+#[test]
+fn no_attempt_is_taken_up_without_room_for_its_report() {
+    let mut world = World::new(None);
+    world.run(&Op::Connect);
+    for version in 0..2 * REPORTS_MAX {
+        world.run(&Op::Plan(Wish {
+            version: u8::try_from(version % 3).unwrap() + 1,
+            remove: false,
+            retry_bad: true,
+            rolls_back: false,
+            disconnected: false,
+        }));
+        world.run(&Op::Finish(Outcome::Bad));
+    }
+    assert_eq!(world.watch.ends, REPORTS_MAX);
+    assert_eq!(world.ledger.reports.len(), REPORTS_MAX);
+    assert!(world.ledger.next.is_some() && world.ledger.state == State::Idle);
+    world.run(&Op::Acknowledge);
+    assert!(world.ledger.reports.is_empty());
+    assert_eq!(
+        world.ledger.state.kind(),
+        AgentState::Fetching,
+        "{:?}",
+        world.ledger
+    );
+}
+
 /// The histories are worth something only where they get somewhere.
 #[test]
 fn histories_reach_activations_and_every_end() {
@@ -215,17 +243,26 @@ fn answers() -> Vec<Answer> {
 
 /// Which answers belong to which state: the second witness to the table in the machine.
 fn waits_for(state: &State, answer: &Answer) -> bool {
-    match (state, answer) {
-        (State::Fetching { .. }, Answer::Fetched { .. } | Answer::StepFailed(_))
-        | (State::Staged { .. }, Answer::PreflightPassed | Answer::StepFailed(_))
-        | (State::Activating { .. }, Answer::ActivationDone { .. } | Answer::StepFailed(_))
-        | (State::Rebooting { .. }, Answer::RebootRefused { .. })
-        | (
-            State::Verifying { .. },
-            Answer::ChecksPassed | Answer::ChecksFailed(_) | Answer::Drifted,
-        )
-        | (State::RollingBack { .. }, Answer::RolledBack | Answer::RollBackFailed(_)) => true,
-        (State::Activating { resumed, .. }, Answer::LeaveLapsed) => *resumed == 0,
-        _ => false,
-    }
+    matches!(
+        (state, answer),
+        (
+            State::Fetching { .. },
+            Answer::Fetched { .. } | Answer::StepFailed(_)
+        ) | (
+            State::Staged { .. },
+            Answer::PreflightPassed | Answer::StepFailed(_)
+        ) | (
+            State::Activating { .. },
+            Answer::ActivationDone { .. } | Answer::StepFailed(_)
+        ) | (State::Rebooting { .. }, Answer::RebootRefused { .. })
+            | (
+                State::Verifying { .. },
+                Answer::ChecksPassed | Answer::ChecksFailed(_) | Answer::Drifted,
+            )
+            | (
+                State::RollingBack { .. },
+                Answer::RolledBack | Answer::RollBackFailed(_)
+            )
+            | (State::Activating { .. }, Answer::LeaveLapsed)
+    )
 }

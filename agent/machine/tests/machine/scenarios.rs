@@ -316,7 +316,11 @@ fn show(ledger: &Ledger) -> String {
         | State::RolledBack { .. } => {}
     }
     if let Some(next) = &ledger.next {
-        let what = show_action(&next.assignment.action, &next.assignment.release);
+        let what = next
+            .assignment
+            .as_ref()
+            .map(|it| show_action(&it.action, &it.release));
+        let what = what.unwrap_or_else(|| "nothing".to_owned());
         write!(text, ", then {what} of gen {}", next.generation).unwrap();
     }
     if let Some(deadline) = next_deadline(ledger) {
@@ -454,6 +458,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("committed", &["idle", "fetching", "verifying", "broken"]),
     ("rolling_back", &["rolled_back", "rebooting", "broken"]),
     ("rolling_back", &["fetching"]),
+    ("rolling_back", &["awaiting_permit", "idle"]),
     ("rolled_back", &["idle", "fetching", "broken"]),
     ("broken", &["fetching"]),
     ("fetching", &["broken"]),

@@ -514,10 +514,11 @@ impl World {
         self.start(power);
     }
 
-    /// Somebody who switches by hand waits until the agent has no work; while it has, it holds the product's lock.
+    /// Somebody switches by hand, while the agent has no work or looks how its work holds.
     fn tamper(&mut self, number: u8) {
-        let idle = self.ledger.state.work().is_none() && self.ledger.broken.is_empty();
-        if idle && self.hands.is_empty() {
+        let idle = self.ledger.state.work().is_none() && self.hands.is_empty();
+        let verifying = matches!(self.hands.front(), Some(Effect::Verify { .. }));
+        if verifying || (idle && self.ledger.broken.is_empty()) {
             self.disk.active = Side::Release(version(number));
             self.tampered = true;
         }

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 use super::{
+    Shown,
     problem::Problem,
     section::{Section, Settings, bare_or_quoted},
     tree::{Node, Origin, Table, from_table},
+    value::ConfigValue,
 };
 
 impl Section<'_> {
@@ -46,6 +48,30 @@ impl Section<'_> {
             .collect()
     }
 
+    /// Values under names that the user chooses: `[variables]` with `PORT = "8080"`. `None` when one of them is bad.
+    pub fn named_values<T: ConfigValue>(
+        &mut self,
+        key: &'static str,
+    ) -> Option<BTreeMap<String, T>> {
+        let node = self.node(key);
+        let path = self.path_of(key);
+        let entries = match node {
+            None => return Some(BTreeMap::new()),
+            Some(Node::Table(entries)) => entries,
+            Some(Node::Value(_, origin)) => {
+                return self.no_table(path.clone(), origin, &format!("[{path}]"));
+            }
+        };
+        // All entries are read before the first bad one is looked at.
+        let read: Vec<_> = entries
+            .iter()
+            .map(|(name, node)| (name.clone(), self.named_value(&path, name, node)))
+            .collect();
+        read.into_iter()
+            .map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+
     /// A list of tables: `[[check]]`. `None` when one of them is bad.
     pub fn list<T: Settings>(&mut self, key: &'static str) -> Option<Vec<T>> {
         let node = self.node(key);
@@ -77,6 +103,28 @@ impl Section<'_> {
             Node::Table(table) => self.below(path, origin, table),
             Node::Value(..) => self.no_table(path.clone(), &origin, &format!("[{path}]")),
         }
+    }
+
+    fn named_value<T: ConfigValue>(&mut self, path: &str, name: &str, node: &Node) -> Option<T> {
+        let key = format!("{path}.{}", bare_or_quoted(name));
+        let origin = self.origin_of(Some(node));
+        let read = match node {
+            Node::Value(value, _) => T::from_value(value),
+            Node::Table(_) => None,
+        };
+        match &read {
+            Some(read) => self.report.shown.push(Shown {
+                key,
+                value: Some(read.to_value().to_string()),
+                origin: origin.to_string(),
+            }),
+            None => self.report.problems.push(Problem {
+                origin: origin.to_string(),
+                key,
+                message: format!("is not {}", T::allowed()),
+            }),
+        }
+        read
     }
 
     fn list_item<T: Settings>(

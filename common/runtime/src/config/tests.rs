@@ -246,3 +246,28 @@ fn log_settings_are_checked_while_reading() {
     );
     assert_eq!(error.problems().len(), 2);
 }
+
+#[derive(Debug)]
+struct Variables(std::collections::BTreeMap<String, String>);
+
+impl Settings for Variables {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        section.named_values("variables").map(Self)
+    }
+}
+
+#[test]
+fn named_values_are_read_whole_or_refused_by_name() {
+    let (_dir, sources) = root(&[(
+        "etc/comber/server.toml",
+        "[variables]\nPORT = '80'\n\"a b\" = 'c'\n",
+    )]);
+    let loaded = load::<Variables>(&sources).unwrap();
+    let named: Vec<_> = loaded.settings.0.into_iter().collect();
+    let expected = [("PORT", "80"), ("a b", "c")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    assert_eq!(named, expected);
+
+    let sources = sources.with_flag("--x", "variables.PORT", 80);
+    let told = load::<Variables>(&sources).unwrap_err().to_string();
+    assert_eq!(told, "flag --x: variables.PORT: is not text in quotes");
+}

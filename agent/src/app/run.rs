@@ -1,0 +1,259 @@
+//! `run`: puts the agent together, and takes it apart in order.
+//!
+//! ```text
+//!   driver   Event in <── feed <── link (LinkView)        one stream to the controller
+//!            HostStatus out ─────> link, manager
+//!   renewal  IdentityStore <─────> link, fetch            the certificate
+//!   facts    Facts ──────────────> link                   read every ten minutes
+//!   manager  one line and signs of life for systemd
+//! ```
+//!
+//! One thread; work that blocks goes to the runtime's pool. Invariant: whatever ends the process, signal, panic or power
+//! cut, the ledger says where to go on.
+
+use std::{path::Path, sync::Arc, thread, time::Duration};
+
+use comber_machine::{BootId, Policy};
+use comber_runtime::{
+    clock::Clock,
+    environment, fsx,
+    shutdown::{Cause, Shutdown},
+    systemd::Notifier,
+    task, telemetry, tls,
+};
+use http::Uri;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use super::{AppError, controller};
+use crate::{
+    config::{AgentSettings, FetchSettings},
+    driver::{Driver, DriverError, Handle, Parts},
+    exec::Exec,
+    facts::FactReader,
+    facts_watch, feed,
+    fetch::{Fetcher, HttpsSource, Patience},
+    host_effects::HostEffects,
+    identity::{IdentityStore, host_of},
+    install::{Catalog, Jobs, Site},
+    ledger::{LedgerFile, Source},
+    link::{Link, LinkView},
+    lock::{AGENT_LOCK, Lock, LockError},
+    manager,
+    reboot::Reboot,
+    renew::Renewal,
+};
+
+/// Where the output of commands goes while they run, in the state directory.
+const SCRATCH: &str = "scratch";
+/// How often the lock is tried at start: an agent that is being replaced may still be ending.
+const LOCK_TRIES: u32 = 20;
+/// Pause between two tries of the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// Threads for work that blocks. One job of the disk runs at a time; the others are the facts and a new identity.
+const BLOCKING_THREADS: usize = 4;
+
+/// The runtime of every subcommand: one thread, and a few for what blocks.
+pub(super) fn runtime() -> Result<Runtime, AppError> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(|source| AppError::System {
+            step: "start the runtime",
+            source,
+        })
+}
+
+/// Serves until a signal.
+pub(super) fn run(settings: &AgentSettings) -> Result<(), AppError> {
+    telemetry::init(&settings.log)?;
+    fsx::create_dir_durable(&settings.state_dir.join(SCRATCH), 0o700)?;
+    let _lock = take_lock(&settings.state_dir)?;
+    let identity = Arc::new(IdentityStore::open(&settings.state_dir)?);
+    runtime()?.block_on(serve(settings, identity))
+}
+
+/// The boot that the host runs in.
+pub(super) fn boot_id(settings: &AgentSettings) -> Result<BootId, AppError> {
+    Ok(BootId(reboot(settings).boot_id()?))
+}
+
+async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result<(), AppError> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().map_err(|source| AppError::System {
+        step: "listen for signals",
+        source,
+    })?;
+    let clock = Clock::system();
+    let controller = controller(settings)?;
+    let host = host_of(&identity.present())?;
+    tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
+
+    let (driver, handle) = driver(settings, &identity, &controller, &clock, &shutdown).await?;
+    let notifier = Notifier::from_environment();
+    let tasks = Tasks {
+        settings,
+        identity,
+        controller,
+        clock,
+        shutdown: shutdown.clone(),
+    };
+    let link = tasks.start(handle, notifier.clone());
+    notifier.ready();
+    let ran = driver.run().await;
+    notifier.stopping();
+    if let Err(error) = &ran {
+        // The link and the others must end, too; the first cause stays.
+        shutdown.trigger(Cause::Requested(error.to_string()));
+    }
+    // The last state is on its way; a link that panicked has set the cause already.
+    let _ = link.await;
+    ended(ran, &shutdown)
+}
+
+fn ended(ran: Result<(), DriverError>, shutdown: &Shutdown) -> Result<(), AppError> {
+    match (ran, shutdown.cause()) {
+        (_, Some(Cause::Panicked(task))) => Err(AppError::Panicked(task)),
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), _) => {
+            tracing::info!("the agent ends");
+            Ok(())
+        }
+    }
+}
+
+async fn driver(
+    settings: &AgentSettings,
+    identity: &Arc<IdentityStore>,
+    controller: &Uri,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
+    let store = LedgerFile::new(&settings.state_dir);
+    let loaded = store.load(clock.wall())?;
+    match &loaded.source {
+        Source::Current => {}
+        Source::New => tracing::info!("this host has no ledger yet"),
+        Source::Previous { why } => {
+            tracing::error!(why, "the ledger is damaged, the one before it is used");
+        }
+    }
+    let parts = Parts {
+        effects: host_effects(settings, identity, controller, clock),
+        store,
+        clock: clock.clone(),
+        boot_id: boot_id(settings)?,
+        policy: Policy::default(),
+        shutdown: shutdown.clone(),
+    };
+    Ok(Driver::start(parts, loaded.ledger).await?)
+}
+
+fn host_effects(
+    settings: &AgentSettings,
+    identity: &Arc<IdentityStore>,
+    controller: &Uri,
+    clock: &Clock,
+) -> HostEffects<HttpsSource> {
+    let state_dir = &settings.state_dir;
+    let site = Site {
+        root: settings.install.root.clone(),
+        exec: Exec::new(state_dir.join(SCRATCH)),
+        variables: settings.variables.clone(),
+        catalog: Catalog::new(state_dir),
+        jobs: Jobs::default(),
+    };
+    let (store, tls_clock) = (Arc::clone(identity), clock.clone());
+    let source = HttpsSource {
+        controller: controller.clone(),
+        // Each request presents the certificate of its moment.
+        tls: Box::new(move || Ok(tls::client(&store.present(), &tls_clock)?)),
+        connect_timeout: settings.fetch.connect_timeout,
+        idle_timeout: settings.fetch.idle_timeout,
+    };
+    let FetchSettings {
+        backoff_min,
+        backoff_max,
+        ..
+    } = settings.fetch;
+    let patience = Patience {
+        backoff_min,
+        backoff_max,
+    };
+    let fetcher = Fetcher::new(source, state_dir, patience);
+    HostEffects::new(site, fetcher, reboot(settings), clock.clone())
+}
+
+fn reboot(settings: &AgentSettings) -> Reboot {
+    let settings = &settings.reboot;
+    Reboot::new(settings.command.clone(), settings.boot_id_file.clone())
+}
+
+/// What the tasks beside the driver are made of.
+struct Tasks<'a> {
+    settings: &'a AgentSettings,
+    identity: Arc<IdentityStore>,
+    controller: Uri,
+    clock: Clock,
+    shutdown: Shutdown,
+}
+
+impl Tasks<'_> {
+    /// Starts all of them; the link's is returned, because it has something to say at the end.
+    fn start(self, handle: Handle, notifier: Notifier) -> JoinHandle<()> {
+        let Self {
+            settings,
+            identity,
+            controller,
+            clock,
+            shutdown,
+        } = self;
+        let reader = FactReader::new(settings.install.root.clone());
+        let facts = watch::Sender::new(reader.read());
+        let view = watch::Sender::new(LinkView::default());
+        let (shown, seen) = (view.subscribe(), handle.actual.clone());
+        let watchdog = environment::watchdog();
+        let link = Link {
+            controller: controller.clone(),
+            settings: settings.link,
+            identity: Arc::clone(&identity),
+            clock: clock.clone(),
+            status: handle.actual,
+            facts: facts.subscribe(),
+            view,
+        };
+        let renewal = Renewal {
+            controller,
+            channel: settings.link.channel(),
+            identity,
+            clock,
+        };
+        let interval = settings.link.facts_interval;
+        let read = move || reader.read();
+        task::spawn(
+            "feed",
+            &shutdown,
+            feed::run(shown.clone(), handle.from_link),
+        );
+        task::spawn("renewal", &shutdown, renewal.run());
+        task::spawn("facts", &shutdown, facts_watch::run(read, interval, facts));
+        let manager = manager::run(notifier, seen, shown, watchdog);
+        task::spawn("manager", &shutdown, manager);
+        task::spawn("link", &shutdown, link.run(shutdown.clone()))
+    }
+}
+
+fn take_lock(state_dir: &Path) -> Result<Lock, LockError> {
+    let path = state_dir.join(AGENT_LOCK);
+    for _ in 1..LOCK_TRIES {
+        match Lock::try_take(&path) {
+            Err(LockError::Held { .. }) => thread::sleep(LOCK_PAUSE),
+            taken => return taken,
+        }
+    }
+    Lock::try_take(&path)
+}

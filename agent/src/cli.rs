@@ -1,0 +1,167 @@
+//! The command line: what can be asked of `comber-agent`, and which settings its flags stand for.
+//!
+//! Pure. A flag counts above every file, and `show-config` names it as the origin of its value.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use comber_runtime::config::Sources;
+
+/// Installs what a Comber controller assigns to this host, proves it healthy, and keeps it or goes back.
+#[derive(Debug, Parser)]
+#[command(name = "comber-agent", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do; `run` where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "Exit codes: 64 usage, 65 token refused, 69 controller not reachable, 70 internal error, \
+    71 system error, 75 already running, 78 configuration or enrolment missing.";
+
+/// Flags of every subcommand.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// A file that counts above /etc/comber/agent.toml and agent.d
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Read no other file than the one of --config
+    #[arg(long, global = true, requires = "config")]
+    pub only_config: bool,
+    /// Directory of the ledger, the identity and staged releases
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or directives such as info,tonic=warn
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve: hold the link to the controller and do what it assigns (the default)
+    Run,
+    /// Get this host an identity, or replace the one it has
+    Enroll(Enroll),
+    /// Say everything that is wrong with the configuration
+    CheckConfig,
+    /// Print every effective setting and where it comes from
+    ShowConfig,
+    /// Say what this host does and waits for, from its ledger
+    Status(StatusArgs),
+}
+
+/// Flags of `enroll`.
+#[derive(Debug, Args)]
+pub struct Enroll {
+    /// Address of the controller, https://host:port
+    #[arg(long, value_name = "URL")]
+    pub controller: Option<String>,
+    /// A token made by `comber token create`; other users of this host see it in the list of processes
+    #[arg(long, value_name = "TOKEN", required_unless_present = "token_file")]
+    pub token: Option<String>,
+    /// A file that holds the token; - reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
+    /// What this host is to be called in the fleet; its own name where nothing is said
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Flags of `status`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct StatusArgs {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// How something is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Cli {
+    /// The fragments of the configuration that this command line names.
+    pub fn sources(&self) -> Sources {
+        let Common {
+            config,
+            only_config,
+            state_dir,
+            log_level,
+        } = &self.common;
+        let mut sources = if *only_config {
+            Sources::default()
+        } else {
+            Sources::system("agent")
+        };
+        if let Some(file) = config {
+            sources = sources.with_file(file);
+        }
+        let state_dir = state_dir.as_ref().map(|dir| dir.display().to_string());
+        let mut flags = vec![
+            ("--state-dir", "state_dir", state_dir),
+            ("--log-level", "log.level", log_level.clone()),
+        ];
+        if let Some(Command::Enroll(enroll)) = &self.command {
+            flags.push(("--controller", "controller", enroll.controller.clone()));
+            flags.push(("--name", "name", enroll.name.clone()));
+        }
+        for (flag, key, value) in flags {
+            if let Some(value) = value {
+                sources = sources.with_flag(flag, key, value);
+            }
+        }
+        sources
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_the_default_and_enrolling_needs_a_token() {
+        assert!(Cli::parse_from(["comber-agent"]).command.is_none());
+        let refused = Cli::try_parse_from(["comber-agent", "enroll", "--controller", "https://c"]);
+        assert!(refused.unwrap_err().to_string().contains("--token"));
+    }
+
+    #[test]
+    fn flags_are_settings() {
+        let cli = Cli::parse_from([
+            "comber-agent",
+            "enroll",
+            "--controller",
+            "https://c.example:1",
+            "--token",
+            "t",
+            "--name",
+            "web-1",
+            "--state-dir",
+            "/s",
+        ]);
+        let loaded = comber_runtime::config::load::<crate::config::AgentSettings>(&cli.sources());
+        let settings = loaded.unwrap().settings;
+        assert_eq!(settings.name.as_str(), "web-1");
+        assert_eq!(settings.state_dir, PathBuf::from("/s"));
+        assert_eq!(
+            settings.controller.unwrap().to_string(),
+            "https://c.example:1/"
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! The agent against a real controller's protocol: TLS with its own CA, on loopback, in temporary directories.
+#![cfg(test)]
+
+mod ca;
+mod command;
+mod controller;
+mod crash;
+mod enrol;
+mod host;
+mod link;
+mod renew;
+mod rollout;
+mod support;

@@ -1,0 +1,244 @@
+//! Rules about rollouts: counts that add up, gates before waves, budgets, and how many hosts are down at once.
+//!
+//! Counts again from the members, in its own way; looks only at rollouts that the plan touches.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use comber_model::rollout::{Member, MemberState, Outcome, Outcomes, Rollout, RolloutState};
+use comber_model::{Amount, RolloutId};
+
+use super::Findings;
+use super::after::{After, may_be_down};
+
+pub(super) fn check(after: &After<'_>, findings: &mut Findings) {
+    let changed = after.plan.rollouts.iter().map(|rollout| rollout.id);
+    let touched: BTreeSet<RolloutId> = changed
+        .chain(after.plan.members.iter().map(|(id, _)| *id))
+        .collect();
+    for id in touched {
+        let (Some(rollout), Some(view)) = (after.rollout(id), after.input.rollouts.get(&id)) else {
+            continue;
+        };
+        let members = after.members(id);
+        outcomes(after, id, &members, findings);
+        state(&view.rollout, rollout, findings);
+        waves(after, &view.rollout, rollout, &members, findings);
+        budget(rollout, &members, findings);
+        in_flight(after, rollout, &members, findings);
+    }
+}
+
+fn outcomes(after: &After<'_>, id: RolloutId, members: &[&Member], findings: &mut Findings) {
+    let counted: Outcomes = members.iter().map(|member| member.outcome()).collect();
+    let told = after
+        .plan
+        .events
+        .iter()
+        .filter(|event| event.rollout == Some(id));
+    let told: Vec<Outcomes> = told.filter_map(|event| event.outcomes).collect();
+    if let Some(bad) = told.iter().find(|outcomes| !outcomes.add_up()) {
+        findings.fatal(
+            id,
+            format!("an event of {id} tells outcomes that do not add up: {bad:?}"),
+        );
+    }
+    if told.last().is_some_and(|last| *last != counted) {
+        let text = format!("the last event of {id} tells other outcomes than its members have");
+        findings.warn(id, text);
+    }
+}
+
+fn state(old: &Rollout, new: &Rollout, findings: &mut Findings) {
+    use RolloutState as S;
+    let allowed = old.state == new.state
+        || matches!(
+            (old.state, new.state),
+            (S::Running, S::Halted | S::RollingBack | S::Completed)
+                | (S::Completed | S::Halted | S::Aborted, S::RollingBack)
+                | (S::Completed, S::Halted)
+                | (S::RollingBack, S::Halted | S::Aborted)
+        );
+    if !allowed {
+        let text = format!(
+            "{} goes from {} to {} by itself",
+            new.id, old.state, new.state
+        );
+        findings.fatal(new.id, text);
+    }
+    if new.state == S::Halted && new.halt.is_none() && new.roll_back.is_none() {
+        findings.fatal(new.id, format!("{} is halted without a reason", new.id));
+    }
+    if new.spec != old.spec || new.started_at != old.started_at {
+        findings.fatal(
+            new.id,
+            format!("the plan rewrites what was asked of {}", new.id),
+        );
+    }
+}
+
+fn is_present(member: &Member) -> bool {
+    !matches!(member.outcome(), Outcome::Excluded { .. })
+}
+
+/// Members of a wave that its gate counts, and those of them that succeeded.
+fn gate_counts(members: &[&Member], wave: usize) -> (usize, usize) {
+    let overdue = MemberState::Unreached { overdue: true };
+    let counted = members.iter().filter(|member| {
+        usize::from(member.wave) == wave && is_present(member) && member.state != overdue
+    });
+    let succeeded = counted
+        .clone()
+        .filter(|member| member.outcome() == Outcome::Succeeded);
+    (counted.count(), succeeded.count())
+}
+
+fn waves(
+    after: &After<'_>,
+    old: &Rollout,
+    new: &Rollout,
+    members: &[&Member],
+    findings: &mut Findings,
+) {
+    let id = new.id;
+    let opened = |rollout: &Rollout, wave: usize| {
+        rollout
+            .waves
+            .get(wave)
+            .and_then(|progress| progress.opened_at)
+    };
+    for wave in 0..new.spec.waves.len() {
+        let (before, now) = (opened(old, wave), opened(new, wave));
+        if before.is_some() && now != before {
+            findings.fatal(
+                id,
+                format!("wave {} of {id} is opened again or closed", wave + 1),
+            );
+        }
+        if before.is_some() || now.is_none() {
+            continue;
+        }
+        let has_hosts = members
+            .iter()
+            .any(|m| usize::from(m.wave) == wave && is_present(m));
+        if wave == 0 || (!has_hosts && new.state == RolloutState::Completed) {
+            continue;
+        }
+        for earlier in 0..wave {
+            if !gate_holds(new, members, earlier) {
+                let text = format!(
+                    "wave {} of {id} opens though the gate behind wave {} is closed",
+                    wave + 1,
+                    earlier + 1
+                );
+                findings.fatal(id, text);
+            }
+        }
+        soak(after, new, wave - 1, findings);
+    }
+}
+
+fn gate_holds(rollout: &Rollout, members: &[&Member], wave: usize) -> bool {
+    let opened = rollout
+        .waves
+        .get(wave)
+        .is_some_and(|progress| progress.opened_at.is_some());
+    let (counted, succeeded) = gate_counts(members, wave);
+    let silent = MemberState::Unreached { overdue: true };
+    let is_empty = wave > 0
+        && counted == 0
+        && !members
+            .iter()
+            .any(|m| usize::from(m.wave) == wave && m.state == silent);
+    let success = rollout.spec.waves[wave + 1].gate.success;
+    // Failing hosts must not be more than what the share leaves over.
+    let missing = counted - succeeded;
+    let enough = counted > 0 && missing <= counted - success.of_rounded_up(counted);
+    opened && (is_empty || enough)
+}
+
+fn soak(after: &After<'_>, rollout: &Rollout, wave: usize, findings: &mut Findings) {
+    let since = rollout
+        .waves
+        .get(wave)
+        .and_then(|progress| progress.good_since);
+    let good_for = since.map(|since| after.now.duration_since(since));
+    let soaked = good_for
+        .and_then(|good| Duration::try_from(good).ok())
+        .is_some_and(|good| good >= rollout.spec.waves[wave].soak);
+    if !soaked {
+        let text = format!(
+            "wave {} of {} opens before the soak is over",
+            wave + 2,
+            rollout.id
+        );
+        findings.fatal(rollout.id, text);
+    }
+}
+
+/// A rollout that runs on has not spent its budget. After a resume the operator answers for what was before.
+fn budget(rollout: &Rollout, members: &[&Member], findings: &mut Findings) {
+    if rollout.state != RolloutState::Running || rollout.resumed_at.is_some() {
+        return;
+    }
+    let failed = members
+        .iter()
+        .filter(|m| matches!(m.outcome(), Outcome::Failed { .. }))
+        .count();
+    let succeeded = members
+        .iter()
+        .filter(|m| m.outcome() == Outcome::Succeeded)
+        .count();
+    let present = members.iter().filter(|m| is_present(m)).count();
+    let limit = &rollout.spec.budget.failures;
+    let finished = failed + succeeded;
+    let is_spent = match limit.max {
+        Amount::Count(count) => failed > count as usize,
+        Amount::Percent(percent) => {
+            finished >= present.min(limit.min_sample as usize)
+                && failed > percent.of_rounded_down(finished)
+        }
+    };
+    if is_spent {
+        let text = format!(
+            "{} runs on though {failed} of {finished} hosts failed",
+            rollout.id
+        );
+        findings.fatal(rollout.id, text);
+    }
+}
+
+fn in_flight(after: &After<'_>, rollout: &Rollout, members: &[&Member], findings: &mut Findings) {
+    let id = rollout.id;
+    let new_permit = |member: &&&Member| {
+        let old = after.old_member(id, &member.host).and_then(|old| old.grant);
+        member.grant.is_some() && member.grant != old
+    };
+    let waves: BTreeSet<u16> = members.iter().filter(new_permit).map(|m| m.wave).collect();
+    for wave in waves {
+        let of_wave: Vec<&Member> = members.iter().copied().filter(|m| m.wave == wave).collect();
+        let present = of_wave.iter().filter(|m| is_present(m)).count();
+        let spec = rollout.spec.waves.get(usize::from(wave));
+        let max = spec
+            .and_then(|s| s.max_in_flight)
+            .unwrap_or(rollout.spec.pace.max_in_flight);
+        let down = |member: &Member| {
+            after
+                .host(&member.host)
+                .is_some_and(|view| may_be_down(view, member, after.now))
+        };
+        let now = of_wave.iter().filter(|m| down(m)).count();
+        let before = of_wave
+            .iter()
+            .filter_map(|m| after.old_member(id, &m.host))
+            .filter(|m| down(m))
+            .count();
+        if now > max.limit(present).max(before) {
+            let text = format!(
+                "{now} hosts of wave {} of {id} are in flight, at most {max} may be",
+                wave + 1
+            );
+            findings.fatal(id, text);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The hold of each member and wave: the one rule that keeps it from moving now.
+//!
+//! Where several rules hold something, the outermost is named: what a person would have to lift first. Every member
+//! that has not ended has a hold.
+
+use comber_model::rollout::{AttemptClock, Member, MemberState, RollBack, Rollout, RolloutState};
+use comber_model::{AgentState, Hold, Link};
+use jiff::Timestamp;
+
+use crate::steps::{assign, observe};
+use crate::{HostView, PlanInput, RolloutView, attention, fence, gate, time};
+
+/// What holds a rollout as a whole.
+pub(crate) fn of_rollout(rollout: &Rollout) -> Option<Hold> {
+    let since = rollout.since;
+    match rollout.state {
+        RolloutState::Draft => Some(Hold::Draft),
+        RolloutState::Paused => Some(Hold::Paused { since }),
+        RolloutState::Halted => {
+            let why = rollout.halt.as_ref().map(|halt| halt.reason.to_string());
+            let why = why.unwrap_or_else(|| "it was rolled back".to_owned());
+            Some(Hold::Halted { since, why })
+        }
+        RolloutState::RollingBack => Some(Hold::RollingBack),
+        RolloutState::Running | RolloutState::Completed | RolloutState::Aborted => None,
+    }
+}
+
+/// What holds a wave that is not open.
+pub(crate) fn of_wave(view: &RolloutView, index: usize) -> Option<Hold> {
+    let last = gate::last_open(&view.rollout).map(usize::from);
+    let own = of_rollout(&view.rollout);
+    match last {
+        _ if own.is_some() => own,
+        Some(last) if index == last + 1 => gate::next_hold(&view.rollout, &view.tally),
+        Some(_) | None => {
+            let wave = u16::try_from(index.saturating_sub(1)).unwrap_or(u16::MAX);
+            Some(Hold::WaveClosed { wave })
+        }
+    }
+}
+
+/// Hosts of a wave that are down or may be.
+pub(crate) fn in_flight(input: &PlanInput, view: &RolloutView, wave: usize, now: Timestamp) -> u32 {
+    let members = view
+        .attention
+        .iter()
+        .filter_map(|host| view.members.get(host));
+    let down = members.filter(|member| {
+        let host = input.hosts.get(&member.host);
+        usize::from(member.wave) == wave
+            && host.is_some_and(|host| fence::is_in_flight(member, host, now))
+    });
+    u32::try_from(down.count()).unwrap_or(u32::MAX)
+}
+
+/// What holds a member; absent where it has ended.
+pub(crate) fn of_member(
+    input: &PlanInput,
+    view: &RolloutView,
+    member: &Member,
+    now: Timestamp,
+) -> Option<Hold> {
+    let host = input.hosts.get(&member.host)?;
+    let place = Place {
+        input,
+        view,
+        member,
+        host,
+        now,
+    };
+    if member.roll_back == Some(RollBack::Wanted) {
+        return Some(place.way_back());
+    }
+    match &member.state {
+        MemberState::Waiting => Some(place.waiting()),
+        MemberState::Unreached { overdue: false } => Some(place.unreached()),
+        MemberState::Unreached { overdue: true } => Some(place.given_up()),
+        MemberState::Received | MemberState::Activating => Some(place.working()),
+        MemberState::Backoff { until } => {
+            let (until, attempt) = (*until, member.attempts);
+            let backoff = Hold::Backoff { until, attempt };
+            Some(of_rollout(&view.rollout).unwrap_or(backoff))
+        }
+        MemberState::Succeeded { .. }
+        | MemberState::Failed { .. }
+        | MemberState::Excluded { .. } => None,
+    }
+}
+
+/// One member and all that can hold it.
+struct Place<'a> {
+    input: &'a PlanInput,
+    view: &'a RolloutView,
+    member: &'a Member,
+    host: &'a HostView,
+    now: Timestamp,
+}
+
+impl Place<'_> {
+    fn waiting(&self) -> Hold {
+        let rollout = &self.view.rollout;
+        if let Some(hold) = of_rollout(rollout) {
+            return hold;
+        }
+        if !attention::wave_is_open(rollout, self.member.wave) {
+            return Hold::WaveClosed {
+                wave: self.member.wave,
+            };
+        }
+        let release = self.input.releases.get(&rollout.spec.release);
+        if let Some(release) = release.and_then(|release| assign::lacking(release, self.host)) {
+            return Hold::Requires { release };
+        }
+        if let Some(rollout) = self.busy_with() {
+            return Hold::HostBusy { rollout };
+        }
+        match self.host.link {
+            Link::Down { since } => Hold::HostSilent {
+                since,
+                deadline: None,
+            },
+            // Nothing holds it: the next plan gives it its work.
+            Link::Up { .. } => self.awaiting_receipt(),
+        }
+    }
+
+    /// The rollout that the host works on instead: by its assignment, by what it does, or by a permit that may be alive.
+    fn busy_with(&self) -> Option<comber_model::RolloutId> {
+        let id = self.view.rollout.id;
+        let assigned = self
+            .host
+            .desired
+            .assignment
+            .as_ref()
+            .map(|assignment| assignment.rollout);
+        let status = self
+            .host
+            .status
+            .as_ref()
+            .filter(|status| status.state.is_active());
+        let active = status.and_then(|status| Some(status.attempt.as_ref()?.rollout));
+        let permitted = || {
+            let others = self.input.rollouts.values();
+            let mut others = others.filter(|other| {
+                let member = other.attention.get(&self.member.host);
+                let member = member.and_then(|host| other.members.get(host));
+                member.is_some_and(|member| fence::is_in_flight(member, self.host, self.now))
+            });
+            others.next().map(|other| other.rollout.id)
+        };
+        assigned
+            .filter(|other| *other != id)
+            .or(active)
+            .or_else(permitted)
+    }
+
+    fn unreached(&self) -> Hold {
+        self.awaiting_receipt()
+    }
+
+    fn awaiting_receipt(&self) -> Hold {
+        let since = self.member.since;
+        let after = self.view.rollout.spec.budget.unreached.after;
+        Hold::AwaitingReceipt {
+            since,
+            deadline: time::after(since, after),
+        }
+    }
+
+    fn given_up(&self) -> Hold {
+        match self.host.link {
+            Link::Down { since } => Hold::HostSilent {
+                since,
+                deadline: None,
+            },
+            Link::Up { .. } => self.awaiting_receipt(),
+        }
+    }
+
+    fn working(&self) -> Hold {
+        if let Link::Down { since } = self.host.link {
+            return Hold::HostSilent {
+                since,
+                deadline: self.silence_deadline(since),
+            };
+        }
+        if !observe::waits_for_permit(self.member, self.host) {
+            return self.at_work();
+        }
+        if let Some(grant) = self.member.grant {
+            return Hold::PermitOpen {
+                until: grant.dead_at(),
+            };
+        }
+        of_rollout(&self.view.rollout)
+            .or_else(|| self.full())
+            .unwrap_or_else(|| self.at_work())
+    }
+
+    fn silence_deadline(&self, since: Timestamp) -> Option<Timestamp> {
+        let silent = &self.view.rollout.spec.budget.silent;
+        match silent.counts_as {
+            comber_model::rollout::CountsAs::Failed => Some(time::after(since, silent.after)),
+            comber_model::rollout::CountsAs::Pending => self.attempt_deadline(),
+        }
+    }
+
+    fn attempt_deadline(&self) -> Option<Timestamp> {
+        self.member.clock.map(|clock| match clock {
+            AttemptClock::Running { deadline } => deadline,
+            AttemptClock::Stopped { left } => time::after(self.now, left),
+        })
+    }
+
+    fn at_work(&self) -> Hold {
+        let state = self
+            .host
+            .status
+            .as_ref()
+            .map_or(AgentState::Idle, |status| status.state);
+        Hold::Working {
+            state,
+            since: self.member.since,
+            deadline: self.attempt_deadline().unwrap_or(self.now),
+        }
+    }
+
+    fn full(&self) -> Option<Hold> {
+        let wave = usize::from(self.member.wave);
+        let present = self.view.tally.wave(wave).present() as usize;
+        let (max, limit) = gate::in_flight_limit(&self.view.rollout.spec, wave, present);
+        let in_flight = in_flight(self.input, self.view, wave, self.now);
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        (in_flight >= limit).then_some(Hold::InFlight {
+            in_flight,
+            max,
+            limit,
+        })
+    }
+
+    fn way_back(&self) -> Hold {
+        if let Link::Down { since } = self.host.link {
+            let after = self.view.rollout.spec.budget.silent.after;
+            let from = since.max(self.view.rollout.since);
+            return Hold::HostSilent {
+                since,
+                deadline: Some(time::after(from, after)),
+            };
+        }
+        let assigned = self.host.desired.assignment.as_ref();
+        match assigned.map(|assignment| assignment.rollout) {
+            Some(id) if id == self.view.rollout.id => {}
+            Some(rollout) => return Hold::HostBusy { rollout },
+            None => return self.awaiting_receipt(),
+        }
+        match (self.member.clock, self.member.grant) {
+            (None, _) => self.awaiting_receipt(),
+            (Some(_), Some(grant)) => Hold::PermitOpen {
+                until: grant.dead_at(),
+            },
+            (Some(_), None) if observe::waits_for_permit(self.member, self.host) => {
+                self.full().unwrap_or_else(|| self.at_work())
+            }
+            (Some(_), None) => self.at_work(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Which hosts a rollout means, and which wave each stands in.
+//!
+//! The order within a rollout is pseudo-random but fixed by the rollout's number and the hosts' names: FNV-1a over
+//! `r7` and the name, finished by the mix of splitmix64 so that names that differ in one digit land far apart. The
+//! same hosts are therefore not always first, and two plans never disagree.
+
+use comber_model::release::Release;
+use comber_model::rollout::{RolloutSpec, WaveSize};
+use comber_model::selector::{Selector, Subject};
+use comber_model::{HostId, RolloutId};
+
+use crate::{HostView, PlanInput};
+
+/// The hosts of a rollout at one moment.
+pub(crate) struct Selection<'a> {
+    /// Hosts of each wave of the spec, in the order in which they move.
+    pub(crate) waves: Vec<Vec<&'a HostId>>,
+    /// Hosts that the selector selects and the release's platforms do not include, by name.
+    pub(crate) not_applicable: Vec<&'a HostId>,
+}
+
+/// A rollout's selectors, parsed. One that does not parse selects nothing: silence never selects.
+#[derive(Debug)]
+pub(crate) struct Selectors {
+    selector: Option<Selector>,
+    platforms: Platforms,
+    waves: Vec<Option<Selector>>,
+}
+
+impl Selectors {
+    /// With the selectors of waves, which only the first selection needs.
+    pub(crate) fn whole(spec: &RolloutSpec, release: &Release) -> Self {
+        let of_wave = |size: &WaveSize| match size {
+            WaveSize::Selector(source) => Selector::parse(source).ok(),
+            WaveSize::Count(_) | WaveSize::Percent(_) | WaveSize::Rest => None,
+        };
+        Self {
+            waves: spec.waves.iter().map(|wave| of_wave(&wave.hosts)).collect(),
+            ..Self::of_hosts(spec, release)
+        }
+    }
+
+    /// Without those of waves.
+    pub(crate) fn of_hosts(spec: &RolloutSpec, release: &Release) -> Self {
+        let platforms = release.manifest.platforms.as_ref();
+        Self {
+            selector: Selector::parse(&spec.selector).ok(),
+            platforms: platforms.map_or(Platforms::All, |source| {
+                Platforms::Those(Selector::parse(source).ok())
+            }),
+            waves: Vec::new(),
+        }
+    }
+
+    /// Whether the rollout means the host, and whether the release applies to it.
+    pub(crate) fn judge(&self, subject: &Subject) -> Judgement {
+        let is_selected = self.selector.as_ref().is_some_and(|s| s.selects(subject));
+        let applies = match &self.platforms {
+            Platforms::All => true,
+            Platforms::Those(selector) => selector.as_ref().is_some_and(|s| s.selects(subject)),
+        };
+        match (is_selected, applies) {
+            (false, _) => Judgement::NotSelected,
+            (true, false) => Judgement::NotApplicable,
+            (true, true) => Judgement::Selected,
+        }
+    }
+}
+
+/// What the release runs on.
+#[derive(Debug)]
+enum Platforms {
+    All,
+    Those(Option<Selector>),
+}
+
+/// What a rollout says of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    Selected,
+    NotApplicable,
+    NotSelected,
+}
+
+/// The host as selectors see it.
+pub(crate) fn subject(view: &HostView) -> Subject {
+    Subject::new(&view.host.id, &view.host.facts, &view.host.labels)
+}
+
+/// Selects hosts and puts them into waves.
+pub(crate) fn select<'a>(
+    input: &'a PlanInput,
+    id: RolloutId,
+    spec: &RolloutSpec,
+    release: &Release,
+) -> Selection<'a> {
+    let selectors = Selectors::whole(spec, release);
+    let mut not_applicable = Vec::new();
+    let mut candidates = Vec::new();
+    for (host, view) in &input.hosts {
+        if view.host.retired_at.is_some() {
+            continue;
+        }
+        let subject = subject(view);
+        match selectors.judge(&subject) {
+            Judgement::NotSelected => {}
+            Judgement::NotApplicable => not_applicable.push(host),
+            Judgement::Selected => {
+                candidates.push(Candidate::new(id, host, view, &selectors, &subject));
+            }
+        }
+    }
+    let waves = fill(spec, candidates);
+    Selection {
+        waves,
+        not_applicable,
+    }
+}
+
+struct Candidate<'a> {
+    host: &'a HostId,
+    is_away: bool,
+    rank: u64,
+    /// Bit `n` is set where the selector of wave `n` selects the host: one word, as there are at most 50 waves, in
+    /// place of the host's facts.
+    meant_by: u64,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(
+        id: RolloutId,
+        host: &'a HostId,
+        view: &HostView,
+        selectors: &Selectors,
+        subject: &Subject,
+    ) -> Self {
+        let waves = selectors.waves.iter().enumerate();
+        let meant = waves.filter(|(_, wave)| wave.as_ref().is_some_and(|s| s.selects(subject)));
+        Self {
+            host,
+            is_away: !view.link.is_up(),
+            rank: rank(id, host),
+            meant_by: meant.fold(0, |bits, (index, _)| bits | 1 << index),
+        }
+    }
+}
+
+fn fill<'a>(spec: &RolloutSpec, mut left: Vec<Candidate<'a>>) -> Vec<Vec<&'a HostId>> {
+    let total = left.len();
+    // A canary that is away tells nothing, so the first wave prefers hosts that are there.
+    left.sort_by_key(|c| (c.is_away, c.rank, c.host));
+    let mut waves = Vec::new();
+    for (index, wave) in spec.waves.iter().enumerate() {
+        let take = |n: usize, left: &mut Vec<Candidate<'a>>| {
+            left.drain(..n.min(left.len())).collect::<Vec<_>>()
+        };
+        let mut taken = match &wave.hosts {
+            WaveSize::Count(count) => take(*count as usize, &mut left),
+            WaveSize::Percent(percent) => take(percent.of_rounded_up(total), &mut left),
+            WaveSize::Rest => take(total, &mut left),
+            WaveSize::Selector(_) => {
+                let (taken, rest) = left.into_iter().partition(|c| c.meant_by & 1 << index != 0);
+                left = rest;
+                taken
+            }
+        };
+        if index == 0 {
+            // Without a canary nothing would be proved, and the gate after it could never be met.
+            if taken.is_empty() {
+                taken = take(1, &mut left);
+            }
+            left.sort_by_key(|c| (c.rank, c.host));
+        }
+        waves.push(taken.into_iter().map(|c| c.host).collect());
+    }
+    waves
+}
+
+/// A host's place in a rollout: pseudo-random, the same for ever.
+pub(crate) fn rank(id: RolloutId, host: &HostId) -> u64 {
+    let name = id.to_string();
+    let bytes = name.bytes().chain([0]).chain(host.as_str().bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The order of a running rollout must never change, so neither may this function.
+    #[test]
+    fn ranks_are_the_same_for_ever() {
+        let rank = |id, host: &str| rank(RolloutId(id), &host.parse().unwrap());
+        let known = [
+            (rank(1, "web-01"), 13_014_417_511_640_665_853),
+            (rank(1, "web-02"), 9_463_427_542_221_147_710),
+            (rank(2, "web-01"), 15_970_785_904_573_145_805),
+            (rank(7, "db.example.org"), 16_657_695_395_335_853_390),
+        ];
+        for (now, then) in known {
+            assert_eq!(now, then);
+        }
+    }
+
+    /// Neighbouring names must not stay neighbours: a rack would be one wave.
+    #[test]
+    fn ranks_spread_names_evenly() {
+        let mut buckets: BTreeMap<u64, u32> = BTreeMap::new();
+        for number in 0..10_000 {
+            let host: HostId = format!("host-{number:05}").parse().unwrap();
+            *buckets.entry(rank(RolloutId(3), &host) >> 60).or_default() += 1;
+        }
+        assert_eq!(buckets.len(), 16);
+        assert!(
+            buckets.values().all(|n| (500..750).contains(n)),
+            "{buckets:?}"
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! Gives permits to hosts that ask, within what may be down at once, and takes permits back where a rollout is held.
+//!
+//! Only a host that is connected and asks gets one, and only for the request it made: a permit lying about unused
+//! would count as a host that is down.
+
+use std::collections::BTreeMap;
+
+use comber_model::rollout::{AttemptClock, Member, MemberState, RollBack, RolloutState};
+use comber_model::{Grant, HostId, Nonce, RolloutId};
+
+use super::observe::{is_assigned, waits_for_permit};
+use crate::scratch::Scratch;
+use crate::{HostView, fence, gate, time};
+
+pub(crate) fn run(scratch: &mut Scratch<'_>) {
+    for id in scratch.rollouts_in(&RolloutState::ALL) {
+        let hosts = scratch.attention(id);
+        if !hosts.is_empty() {
+            withdraw(scratch, id, &hosts);
+            give(scratch, id, &hosts);
+        }
+    }
+}
+
+/// True where the rollout may let this member activate, forward or back.
+fn may_activate(state: RolloutState, member: &Member) -> bool {
+    let goes_back = member.roll_back == Some(RollBack::Wanted);
+    match state {
+        RolloutState::Running | RolloutState::Completed => member.roll_back.is_none(),
+        RolloutState::RollingBack => goes_back,
+        RolloutState::Draft
+        | RolloutState::Paused
+        | RolloutState::Halted
+        | RolloutState::Aborted => false,
+    }
+}
+
+fn withdraw(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
+    for host in hosts {
+        let Some(member) = scratch.member(id, host) else {
+            continue;
+        };
+        let keeps = may_activate(scratch.state(id), member) && member.grant.is_some();
+        if keeps || scratch.own_assignment(id, host).is_none() {
+            continue;
+        }
+        let mut desired = scratch.desired(host);
+        desired.grant = None;
+        scratch.set_desired(host, desired);
+    }
+}
+
+fn give(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
+    let mut asking: Vec<(u16, u32, &HostId, Nonce)> = Vec::new();
+    for host in hosts {
+        let (Some(view), Some(member)) = (scratch.host(host), scratch.member(id, host)) else {
+            continue;
+        };
+        if let Some(nonce) = request(scratch, id, member, view) {
+            asking.push((member.wave, member.order, *host, nonce));
+        }
+    }
+    if asking.is_empty() {
+        return;
+    }
+    asking.sort();
+    let mut in_flight = in_flight_by_wave(scratch, id, hosts);
+    for (wave, _, host, nonce) in asking {
+        let down = in_flight.entry(wave).or_insert(0);
+        let index = usize::from(wave);
+        let present = scratch.tally(id).wave(index).present() as usize;
+        let (_, limit) = gate::in_flight_limit(&scratch.rollout(id).spec, index, present);
+        let Some(member) = scratch.member(id, host).cloned() else {
+            continue;
+        };
+        let counts_already = scratch
+            .host(host)
+            .is_some_and(|v| fence::is_in_flight(&member, v, scratch.now));
+        if counts_already || *down < limit {
+            *down += usize::from(!counts_already);
+            grant(scratch, id, member, nonce);
+        }
+    }
+}
+
+/// The request of a host that is to be answered.
+fn request(
+    scratch: &Scratch<'_>,
+    id: RolloutId,
+    member: &Member,
+    view: &HostView,
+) -> Option<Nonce> {
+    let nonce = view.status.as_ref()?.attempt.as_ref()?.nonce?;
+    let may_move = match member.state {
+        MemberState::Received | MemberState::Activating => true,
+        MemberState::Succeeded { .. } => member.roll_back.is_some(),
+        MemberState::Waiting
+        | MemberState::Unreached { .. }
+        | MemberState::Backoff { .. }
+        | MemberState::Failed { .. }
+        | MemberState::Excluded { .. } => false,
+    };
+    let is_answered = member
+        .grant
+        .is_some_and(|g| g.nonce == nonce && scratch.now < g.dead_at());
+    let asks = waits_for_permit(member, view)
+        && is_assigned(scratch, id, member)
+        && view.host.retired_at.is_none();
+    let allowed = may_move && may_activate(scratch.state(id), member);
+    (asks && allowed && !is_answered).then_some(nonce)
+}
+
+fn in_flight_by_wave(
+    scratch: &Scratch<'_>,
+    id: RolloutId,
+    hosts: &[&HostId],
+) -> BTreeMap<u16, usize> {
+    let mut counts = BTreeMap::new();
+    for host in hosts {
+        if let (Some(view), Some(member)) = (scratch.host(host), scratch.member(id, host))
+            && fence::is_in_flight(member, view, scratch.now)
+        {
+            *counts.entry(member.wave).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+fn grant(scratch: &mut Scratch<'_>, id: RolloutId, mut member: Member, nonce: Nonce) {
+    let ttl = scratch.rollout(id).spec.pace.permit;
+    let grant = Grant {
+        nonce,
+        granted_at: scratch.now,
+        ttl,
+    };
+    scratch.wake_at(grant.dead_at());
+    member.grant = Some(grant);
+    if let Some(AttemptClock::Stopped { left }) = member.clock {
+        member.clock = Some(AttemptClock::Running {
+            deadline: time::after(scratch.now, left),
+        });
+    }
+    if member.state == MemberState::Received {
+        member.state = MemberState::Activating;
+        member.since = scratch.now;
+    }
+    let mut desired = scratch.desired(&member.host);
+    desired.grant = Some(grant);
+    scratch.set_desired(&member.host, desired);
+    scratch.set_member(id, member, |_| String::new());
+}

@@ -1,0 +1,282 @@
+//! Random fleets, rollouts, faults and clocks.
+
+use std::fmt::Write as _;
+
+use comber_model::{AgentState, FailureClass, HostId, RolloutId};
+use comber_planner::{Command, Plan};
+use proptest::prelude::*;
+
+use crate::fleet::End;
+use crate::world::World;
+
+/// A rollout file's numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Knobs {
+    canary: u8,
+    waves: u8,
+    pub(crate) at_once: u8,
+    failures: u8,
+    unreached: (u16, u8),
+    silent: (u16, bool),
+    permit: u8,
+    disconnected: bool,
+    attempt: u16,
+    retries: u8,
+    on_halt: u8,
+    soak: u8,
+    success: u8,
+    priority: u8,
+}
+
+pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
+    let first = (
+        1..3u8,
+        1..4u8,
+        1..4u8,
+        0..4u8,
+        (1..120u16, 0..101u8),
+        (1..60u16, any::<bool>()),
+    );
+    let second = (
+        1..4u8,
+        any::<bool>(),
+        5..90u16,
+        0..3u8,
+        0..3u8,
+        0..30u8,
+        0..101u8,
+        0..4u8,
+    );
+    (first, second).prop_map(|(first, second)| {
+        let (canary, waves, at_once, failures, unreached, silent) = first;
+        let (permit, disconnected, attempt, retries, on_halt, soak, success, priority) = second;
+        Knobs {
+            canary,
+            waves,
+            at_once,
+            failures,
+            unreached,
+            silent,
+            permit,
+            disconnected,
+            attempt,
+            retries,
+            on_halt,
+            soak,
+            success,
+            priority,
+        }
+    })
+}
+
+impl Knobs {
+    fn write(&self, release: &str) -> String {
+        let on_halt = ["hold", "roll_back_wave", "roll_back_all"][usize::from(self.on_halt)];
+        let priority = ["low", "medium", "high", "emergency"][usize::from(self.priority)];
+        let counts_as = if self.silent.1 { "failed" } else { "pending" };
+        let (unreached, unreached_max) = self.unreached;
+        let mut text = format!(
+            "release = \"{release}\"\nselector = 'labels.role == \"web\"'\n\
+             on_halt = \"{on_halt}\"\npriority = \"{priority}\"\n[budget]\n\
+             failures = {{ max = {} }}\n\
+             unreached = {{ after = \"{unreached}m\", max = \"{unreached_max}%\" }}\n\
+             silent = {{ after = \"{}m\", counts_as = \"{counts_as}\" }}\n[pace]\n\
+             max_in_flight = {}\npermit = \"{}m\"\ndisconnected = {}\n\
+             attempt_deadline = \"{}m\"\n[retry]\nclasses = {{ fetch = {}, health = {} }}\n",
+            self.failures,
+            self.silent.0,
+            self.at_once,
+            self.permit,
+            self.disconnected,
+            self.attempt,
+            self.retries,
+            self.retries / 2,
+        );
+        for wave in 1..=self.waves {
+            let hosts = if wave == self.waves {
+                "\"rest\"".to_owned()
+            } else {
+                self.canary.to_string()
+            };
+            let _ = write!(
+                text,
+                "[[wave]]\nhosts = {hosts}\nsoak = \"{}m\"\ngate = {{ success = \"{}%\" }}\n",
+                self.soak, self.success
+            );
+        }
+        text
+    }
+}
+
+/// What happens next.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    /// The host takes its next step, whatever that is.
+    Step(u8),
+    Fail(u8),
+    Break(u8),
+    AskAgain(u8),
+    Deliver(u8),
+    Down(u8),
+    Up(u8),
+    Pass(u8),
+    Command(bool, u8),
+    Relabel(u8, bool),
+    Retire(u8),
+    Enrol,
+    Restart,
+}
+
+pub(crate) fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        30 => (0..9u8).prop_map(Op::Step),
+        3 => (0..9u8).prop_map(Op::Fail),
+        1 => (0..9u8).prop_map(Op::Break),
+        1 => (0..9u8).prop_map(Op::AskAgain),
+        4 => (0..9u8).prop_map(Op::Deliver),
+        2 => (0..9u8).prop_map(Op::Down),
+        2 => (0..9u8).prop_map(Op::Up),
+        5 => (0..40u8).prop_map(Op::Pass),
+        2 => (any::<bool>(), 0..5u8).prop_map(|(second, command)| Op::Command(second, command)),
+        1 => (0..9u8, any::<bool>()).prop_map(|(host, web)| Op::Relabel(host, web)),
+        1 => (0..9u8).prop_map(Op::Retire),
+        1 => Just(Op::Enrol),
+        1 => Just(Op::Restart),
+    ]
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) hosts: u8,
+    pub(crate) delivers: bool,
+    pub(crate) same_product: bool,
+    pub(crate) first: Knobs,
+    pub(crate) second: Knobs,
+    pub(crate) ops: Vec<Op>,
+}
+
+pub(crate) fn case() -> impl Strategy<Value = Case> {
+    let ops = proptest::collection::vec(op(), 1..100);
+    (2..8u8, any::<bool>(), any::<bool>(), knobs(), knobs(), ops).prop_map(
+        |(hosts, delivers, same_product, first, second, ops)| Case {
+            hosts,
+            delivers,
+            same_product,
+            first,
+            second,
+            ops,
+        },
+    )
+}
+
+pub(crate) const R1: RolloutId = RolloutId(1);
+pub(crate) const R2: RolloutId = RolloutId(2);
+
+pub(crate) fn begin(case: &Case) -> World {
+    let mut world = World::new();
+    world.delivers = case.delivers;
+    for release in ["app@1", "app@2", "app@3", "tool@1"] {
+        world.publish(release, "");
+    }
+    for number in 0..case.hosts {
+        let host = world.enrol(&format!("h{number}"), &[("role", "web")]);
+        if number % 3 != 0 {
+            world.install(&host, &"app@1".parse().unwrap());
+        }
+    }
+    world.create(&case.first.write("app@2"));
+    world.create(
+        &case
+            .second
+            .write(if case.same_product { "app@3" } else { "tool@1" }),
+    );
+    let _ = world.command(R1, Command::Start);
+    world
+}
+
+/// Runs a case; `before` sees every plan, `after` the world after every operation.
+pub(crate) fn explore(case: &Case, before: fn(&World, &Plan), after: fn(&World)) -> World {
+    let mut world = begin(case);
+    world.hook = before;
+    for op in &case.ops {
+        apply(&mut world, op);
+        world.plan();
+        after(&world);
+    }
+    world
+}
+
+pub(crate) fn apply(world: &mut World, op: &Op) {
+    let hosts: Vec<HostId> = world.input.hosts.keys().cloned().collect();
+    let host = |index: &u8| hosts[usize::from(*index) % hosts.len()].clone();
+    match op {
+        Op::Step(index) => step(world, &host(index)),
+        Op::Fail(index) => {
+            let host = host(index);
+            let is_active = world.agents[&host].status.state.is_active();
+            let class = if is_active {
+                FailureClass::Health
+            } else {
+                FailureClass::Fetch
+            };
+            world.end(&host, &End::Fail(class, "random".to_owned()));
+        }
+        Op::Break(index) => {
+            let host = host(index);
+            if world.agents[&host].status.state.is_active() {
+                world.end(
+                    &host,
+                    &End::Break(FailureClass::Health, "random".to_owned()),
+                );
+            }
+        }
+        Op::AskAgain(index) => {
+            world.ask(&host(index));
+        }
+        Op::Deliver(index) => world.deliver(&host(index)),
+        Op::Down(index) => world.set_link(&host(index), false),
+        Op::Up(index) => {
+            let host = host(index);
+            if world.input.hosts[&host].host.retired_at.is_none() {
+                world.set_link(&host, true);
+            }
+        }
+        Op::Pass(minutes) => {
+            world.advance(std::time::Duration::from_mins(u64::from(*minutes)));
+        }
+        Op::Command(second, command) => {
+            let id = if *second { R2 } else { R1 };
+            let _ = world.command(id, Command::ALL[usize::from(*command)]);
+        }
+        Op::Relabel(index, web) => {
+            world.label(&host(index), "role", if *web { "web" } else { "db" });
+        }
+        Op::Retire(index) => world.retire(&host(index)),
+        Op::Enrol => {
+            world.enrol(&format!("n{}", hosts.len()), &[("role", "web")]);
+        }
+        Op::Restart => world.restart(),
+    }
+}
+
+pub(crate) fn step(world: &mut World, host: &HostId) {
+    use AgentState as S;
+    match world.agents[host].status.state {
+        S::Fetching | S::Staged => {
+            world.ask(host);
+        }
+        S::AwaitingPermit => {
+            // It acts on what it last heard, which may be long out of date.
+            if !world.activate(host) {
+                world.deliver(host);
+                if !world.activate(host) {
+                    world.ask(host);
+                }
+            }
+        }
+        S::Activating | S::Rebooting | S::Verifying | S::RollingBack => {
+            world.end(host, &End::Commit);
+        }
+        S::Idle | S::Committed | S::RolledBack | S::Broken => world.deliver(host),
+    }
+}

@@ -1,0 +1,173 @@
+//! Agents' streams: desired state down whenever it changes, actual state up as it comes.
+//!
+//! The response stream is the whole connection's work: no task is spawned and no message is queued. It reads what the
+//! host says, has it made durable, and sends what the host shall run.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use comber_model::wire::desired_to_wire;
+use comber_model::{Facts, HostId, HostStatus, Invalid};
+use comber_proto::agent::v1::agent_link_service_server::AgentLinkService;
+use comber_proto::agent::v1::{LinkRequest, LinkResponse, ReportFactsRequest, ReportFactsResponse};
+use comber_runtime::shutdown::Shutdown;
+use futures_util::{Stream, stream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{access, status};
+use crate::core::{Attachment, Core, Ending};
+
+/// A host that says nothing for so long after connecting is no agent.
+const FIRST_MESSAGE: Duration = Duration::from_secs(30);
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct AgentLink {
+    core: Core,
+    shutdown: Shutdown,
+}
+
+impl AgentLink {
+    /// Hosts of this core.
+    pub(super) fn new(core: Core, shutdown: Shutdown) -> Self {
+        Self { core, shutdown }
+    }
+}
+
+#[tonic::async_trait]
+impl AgentLinkService for AgentLink {
+    type LinkStream = Pin<Box<dyn Stream<Item = Result<LinkResponse, Status>> + Send>>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<LinkRequest>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let host = access::host(&request)?;
+        let mut attachment = self.core.attach(&host).await?;
+        // The desired state is sent first, whatever it is.
+        attachment.desired.mark_changed();
+        let link = Link {
+            core: self.core.clone(),
+            shutdown: self.shutdown.clone(),
+            inbound: request.into_inner(),
+            attachment,
+            host,
+            heard: false,
+        };
+        let stream = stream::unfold(Some(link), |link| async {
+            let mut link = link?;
+            match link.next().await {
+                Ok(response) => Some((Ok(response), Some(link))),
+                Err(Over::Closed) => None,
+                Err(Over::Failed(status)) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn report_facts(
+        &self,
+        request: Request<ReportFactsRequest>,
+    ) -> Result<Response<ReportFactsResponse>, Status> {
+        let host = access::host(&request)?;
+        let facts = request.into_inner().facts;
+        let facts = facts.ok_or_else(|| status::invalid(&Invalid::new("facts", "is missing")))?;
+        let facts = Facts::try_from(facts).map_err(|error| status::invalid(&error))?;
+        self.core.report_facts(&host, facts).await?;
+        Ok(Response::new(ReportFactsResponse {}))
+    }
+}
+
+/// One host's stream.
+struct Link {
+    core: Core,
+    shutdown: Shutdown,
+    inbound: Streaming<LinkRequest>,
+    attachment: Attachment,
+    host: HostId,
+    heard: bool,
+}
+
+/// Why a stream ends.
+enum Over {
+    /// The host closed it.
+    Closed,
+    /// We do, and say why.
+    Failed(Status),
+}
+
+impl From<Status> for Over {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+/// What woke the stream.
+enum Woken {
+    Said(Option<Box<LinkRequest>>),
+    Changed,
+}
+
+impl Link {
+    /// Takes in what the host says until there is something to tell it.
+    async fn next(&mut self) -> Result<LinkResponse, Over> {
+        loop {
+            match self.wake().await? {
+                Woken::Said(Some(request)) => self.hear(*request).await?,
+                Woken::Said(None) => return Err(Over::Closed),
+                Woken::Changed => return Ok(self.tell()),
+            }
+        }
+    }
+
+    async fn wake(&mut self) -> Result<Woken, Status> {
+        let silent = async {
+            if self.heard {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(FIRST_MESSAGE).await;
+        };
+        // Each arm may be dropped: a message is taken whole or not at all, and after an ending the stream ends.
+        tokio::select! {
+            biased;
+            changed = self.attachment.changed() => match changed {
+                Ok(()) => Ok(Woken::Changed),
+                Err(ending) => Err(ended(&self.host, ending)),
+            },
+            _ = self.shutdown.wait() => Err(ended(&self.host, Ending::Stopping)),
+            message = self.inbound.message() => Ok(Woken::Said(message?.map(Box::new))),
+            () = silent => Err(Status::deadline_exceeded("no actual state came after connecting")),
+        }
+    }
+
+    async fn hear(&mut self, request: LinkRequest) -> Result<(), Status> {
+        let missing = || status::invalid(&Invalid::new("actual", "is missing"));
+        let actual = request.actual.ok_or_else(missing)?;
+        let status = HostStatus::try_from(actual).map_err(|error| {
+            tracing::warn!(host = %self.host, %error, "refused what a host said");
+            status::invalid(&error.within("actual"))
+        })?;
+        self.heard = true;
+        self.core
+            .report_actual(&self.host, self.attachment.id(), status)
+            .await?;
+        Ok(())
+    }
+
+    fn tell(&mut self) -> LinkResponse {
+        let desired = self.attachment.desired.borrow_and_update();
+        LinkResponse {
+            desired: Some(desired_to_wire(self.core.epoch(), &desired)),
+        }
+    }
+}
+
+fn ended(host: &HostId, ending: Ending) -> Status {
+    match ending {
+        Ending::Replaced => Status::aborted(format!("{host} connected again elsewhere")),
+        Ending::Retired => Status::permission_denied(format!(
+            "{host} was retired; enrol it again with a new token to take it back"
+        )),
+        Ending::Stopping => Status::unavailable("the controller is stopping; connect again"),
+    }
+}

@@ -1,0 +1,85 @@
+//! The gRPC services: authenticate the peer, parse, call the core, map the answer; nothing is decided here.
+//!
+//! Who may call what is in one table, [`access`], checked before a request reaches its service. Errors become statuses in
+//! [`status`] only.
+
+pub mod access;
+mod agent_link;
+mod enrolment;
+mod event;
+mod host;
+mod release;
+mod rollout;
+mod status;
+mod view;
+
+use std::sync::Arc;
+
+use comber_proto::agent::v1::agent_link_service_server::AgentLinkServiceServer;
+use comber_proto::enrolment::v1::enrolment_service_server::EnrolmentServiceServer;
+use comber_proto::event::v1::event_service_server::EventServiceServer;
+use comber_proto::host::v1::host_service_server::HostServiceServer;
+use comber_proto::release::v1::release_service_server::ReleaseServiceServer;
+use comber_proto::rollout::v1::rollout_service_server::RolloutServiceServer;
+use comber_runtime::clock::Clock;
+use comber_runtime::shutdown::Shutdown;
+use tonic::service::Routes;
+
+pub use enrolment::CertificateLives;
+
+use crate::artifact::Artifacts;
+use crate::core::Core;
+use crate::pki::Ca;
+
+/// Longest message of a host's stream: far above the 2 kB of the protocol, far below what would hurt.
+const LINK_MESSAGE_MAX: usize = 64 << 10;
+/// Longest other message, except pieces of an upload.
+const MESSAGE_MAX: usize = 256 << 10;
+/// Longest piece of an upload, with its envelope.
+const UPLOAD_MESSAGE_MAX: usize = 512 << 10;
+
+/// What the services work on.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The state.
+    pub core: Core,
+    /// The bytes of releases.
+    pub artifacts: Arc<Artifacts>,
+    /// Who issues certificates.
+    pub ca: Arc<Ca>,
+    /// How long they live.
+    pub lives: CertificateLives,
+    /// The time, for certificates.
+    pub clock: Clock,
+    /// When streams end.
+    pub shutdown: Shutdown,
+}
+
+/// All services with health and reflection, so that standard tools work.
+pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> {
+    let core = || parts.core.clone();
+    let link = agent_link::AgentLink::new(core(), parts.shutdown.clone());
+    let link = AgentLinkServiceServer::new(link).max_decoding_message_size(LINK_MESSAGE_MAX);
+    let enrolment = EnrolmentServiceServer::new(enrolment::Enrolment::new(parts));
+    let releases = release::Releases::new(core(), Arc::clone(&parts.artifacts));
+    let releases =
+        ReleaseServiceServer::new(releases).max_decoding_message_size(UPLOAD_MESSAGE_MAX);
+    let rollouts = rollout::Rollouts::new(core(), parts.shutdown.clone());
+    let rollouts = RolloutServiceServer::new(rollouts).max_decoding_message_size(MESSAGE_MAX);
+    let hosts =
+        HostServiceServer::new(host::Hosts::new(core())).max_decoding_message_size(MESSAGE_MAX);
+    let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(comber_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    Ok(Routes::new(link)
+        .add_service(enrolment.max_decoding_message_size(MESSAGE_MAX))
+        .add_service(releases)
+        .add_service(rollouts)
+        .add_service(hosts)
+        .add_service(events.max_decoding_message_size(MESSAGE_MAX))
+        .add_service(health)
+        .add_service(reflection))
+}

@@ -1,0 +1,31 @@
+//! Records as the messages that people and pipelines see. Pure; nothing is left out silently.
+
+mod event;
+mod host;
+mod release;
+mod rollout;
+
+pub(super) use event::event;
+pub(super) use host::{host, member, token};
+pub(super) use release::release;
+pub(super) use rollout::{explanation, hold, preview, rollout, rollout_row};
+
+use comber_model::rollout::Outcomes;
+use comber_proto::rollout::v1 as wire;
+
+/// Counts by outcome.
+fn outcomes(counts: Outcomes) -> wire::Outcomes {
+    wire::Outcomes {
+        succeeded: counts.succeeded,
+        failed: counts.failed,
+        pending: counts.pending,
+        unreached: counts.unreached,
+        excluded: counts.excluded,
+        total: counts.total,
+    }
+}
+
+/// A count for the wire.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

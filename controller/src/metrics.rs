@@ -1,0 +1,261 @@
+//! What the controller measures. Counts of hosts and rollouts are taken from the world when they are scraped, so they
+//! can never drift from it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use comber_model::rollout::{Outcomes, RolloutState};
+use comber_model::{AgentState, RolloutId};
+use comber_runtime::metrics::Metrics;
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::core::{Core, World};
+use crate::store::{GroupCommitted, Revision};
+
+/// Rollouts that are over and still told; bounds the labels.
+const OVER_MAX: usize = 20;
+
+/// Counters of the TLS port.
+#[derive(Debug, Clone, Default)]
+pub struct ServeMetrics {
+    /// Bytes of artifacts sent.
+    pub bytes: Counter,
+    /// Connections refused in their handshake.
+    pub refused: Counter,
+}
+
+impl ServeMetrics {
+    /// Registers them.
+    pub fn register(metrics: &mut Metrics) -> Self {
+        let own = Self::default();
+        let registry = metrics.registry();
+        registry.register(
+            "comber_artifact_sent_bytes",
+            "Bytes of artifacts sent to hosts and operators",
+            own.bytes.clone(),
+        );
+        registry.register(
+            "comber_connections_refused",
+            "Connections refused in their TLS handshake",
+            own.refused.clone(),
+        );
+        own
+    }
+}
+
+/// Times of the core and of the store.
+#[derive(Debug, Clone)]
+pub struct StateMetrics {
+    plan: Histogram,
+    commit: Histogram,
+    group: Histogram,
+}
+
+impl StateMetrics {
+    /// Registers them.
+    pub fn register(metrics: &mut Metrics) -> Self {
+        let own = Self {
+            plan: Histogram::new(exponential_buckets(0.000_05, 3.0, 12)),
+            commit: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
+            group: Histogram::new(exponential_buckets(1.0, 4.0, 6)),
+        };
+        let registry = metrics.registry();
+        registry.register(
+            "comber_plan_seconds",
+            "How long one planning step took",
+            own.plan.clone(),
+        );
+        registry.register(
+            "comber_store_commit_seconds",
+            "From the submission of the oldest transaction of a group until the group was durable",
+            own.commit.clone(),
+        );
+        registry.register(
+            "comber_store_group_transactions",
+            "Transactions that one sync of the journal made durable",
+            own.group.clone(),
+        );
+        own
+    }
+}
+
+impl crate::core::Observer for StateMetrics {
+    fn planned(&self, seconds: f64) {
+        self.plan.observe(seconds);
+    }
+}
+
+impl crate::store::Observer for StateMetrics {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a group has far fewer than 2^52 members"
+    )]
+    fn committed(&self, group: &GroupCommitted) {
+        self.commit.observe(group.seconds);
+        self.group.observe(group.transactions as f64);
+    }
+
+    fn checkpointed(&self, revision: Revision) {
+        tracing::debug!(%revision, "checkpoint");
+    }
+}
+
+/// Counts of hosts and rollouts, taken from the world at each scrape.
+#[derive(Debug)]
+pub struct WorldCollector {
+    core: Core,
+    last: Arc<Mutex<Figures>>,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Default)]
+struct Figures {
+    hosts: Vec<(&'static str, u32)>,
+    agents: Vec<(&'static str, u32)>,
+    rollouts: Vec<(&'static str, u32)>,
+    outcomes: Vec<(RolloutId, Outcomes)>,
+    streams: u32,
+    generation: u64,
+}
+
+impl WorldCollector {
+    /// Counts the world of this core.
+    pub fn new(core: Core) -> Self {
+        Self {
+            core,
+            last: Arc::default(),
+        }
+    }
+
+    /// The figures now; those of the last scrape where the world is being changed at this very moment.
+    fn figures(&self) -> Figures {
+        let mut last = self.last.lock();
+        if let Some(world) = self.core.glance() {
+            *last = Figures::of(&world);
+        }
+        last.clone()
+    }
+}
+
+impl Figures {
+    fn of(world: &World) -> Self {
+        let mut hosts = [("connected", 0), ("disconnected", 0), ("retired", 0)];
+        let mut agents: Vec<(&str, u32)> = AgentState::ALL.map(|s| (s.as_str(), 0)).to_vec();
+        for view in world.input.hosts.values() {
+            let index = match (view.host.retired_at, view.link.is_up()) {
+                (Some(_), _) => 2,
+                (None, true) => 0,
+                (None, false) => 1,
+            };
+            hosts[index].1 += 1;
+            let state = view.status.as_ref().map(|status| status.state.as_str());
+            if let Some(slot) = agents.iter_mut().find(|(name, _)| Some(*name) == state) {
+                slot.1 += 1;
+            }
+        }
+        let mut rollouts: Vec<(&str, u32)> = RolloutState::ALL.map(|s| (s.as_str(), 0)).to_vec();
+        let (mut outcomes, mut over) = (Vec::new(), 0);
+        for view in world.input.rollouts.values().rev() {
+            let state = view.rollout.state;
+            if let Some(slot) = rollouts
+                .iter_mut()
+                .find(|(name, _)| *name == state.as_str())
+            {
+                slot.1 += 1;
+            }
+            over += usize::from(state.is_over());
+            if !state.is_over() || over <= OVER_MAX {
+                outcomes.push((view.rollout.id, view.outcomes()));
+            }
+        }
+        Self {
+            hosts: hosts.to_vec(),
+            agents,
+            rollouts,
+            outcomes,
+            streams: u32::try_from(world.streams()).unwrap_or(u32::MAX),
+            generation: world.input.generation.0,
+        }
+    }
+}
+
+impl Collector for WorldCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let figures = self.figures();
+        let encoder = &mut encoder;
+        family(
+            encoder,
+            "comber_hosts",
+            "Hosts by whether they are connected",
+            &figures.hosts,
+        )?;
+        let help = "Hosts by the state that their agent last told";
+        family(encoder, "comber_agents", help, &figures.agents)?;
+        family(
+            encoder,
+            "comber_rollouts",
+            "Rollouts by state",
+            &figures.rollouts,
+        )?;
+        let help = "Selected hosts by rollout and outcome; the five of a rollout add up to all";
+        outcomes(encoder, "comber_rollout_hosts", help, &figures.outcomes)?;
+        let help = "Streams of hosts that are up";
+        gauge(encoder, "comber_streams", help, u64::from(figures.streams))?;
+        let help = "Generation of the last committed plan";
+        gauge(encoder, "comber_plan_generation", help, figures.generation)
+    }
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), fmt::Error> {
+    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+fn family(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counts: &[(&'static str, u32)],
+) -> Result<(), fmt::Error> {
+    let kind = ConstGauge::new(0_i64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (state, count) in counts {
+        let labels = [("state", *state)];
+        ConstGauge::new(i64::from(*count)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn outcomes(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rollouts: &[(RolloutId, Outcomes)],
+) -> Result<(), fmt::Error> {
+    let kind = ConstGauge::new(0_i64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (id, counts) in rollouts {
+        let id = id.to_string();
+        for (outcome, count) in [
+            ("succeeded", counts.succeeded),
+            ("failed", counts.failed),
+            ("pending", counts.pending),
+            ("unreached", counts.unreached),
+            ("excluded", counts.excluded),
+        ] {
+            let labels = [("rollout", id.as_str()), ("outcome", outcome)];
+            ConstGauge::new(i64::from(count)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! Artifacts by HTTP/1.1: `GET` and `HEAD /v1/artifacts/<sha256>` with a single range.
+//!
+//! A host reads only what its own assignment names; operators read everything. A body is read from disk in pieces as the
+//! peer takes them, so a slow reader holds one piece.
+
+use std::convert::Infallible;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use comber_model::{Action, Digest};
+use comber_runtime::peer::PeerIdentity;
+use futures_util::stream;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use super::Server;
+use crate::api::access::Peer;
+use crate::core::World;
+
+const PREFIX: &str = "/v1/artifacts/";
+/// Bytes read at once: large enough that reading costs little beside encrypting.
+const PIECE: usize = 256 << 10;
+/// A request comes at once; a slower peer holds a connection for nothing.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+
+type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// Serves one connection to its end.
+pub(super) async fn converse(server: &Arc<Server>, stream: TlsStream<TcpStream>, peer: Peer) {
+    let service = service_fn(|request| answer(Arc::clone(server), peer.clone(), request));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(32);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // Both arms may be dropped: the connection is polled on below.
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        _ = server.shutdown.wait() => None,
+    };
+    if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        // An end by the peer's doing is no error of ours.
+        let _ended = connection.await;
+    }
+}
+
+async fn answer(
+    server: Arc<Server>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    Ok(respond(&server, &peer, &request)
+        .await
+        .unwrap_or_else(|refusal| refusal))
+}
+
+async fn respond(
+    server: &Server,
+    peer: &Peer,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Response<Body>> {
+    let path = request.uri().path();
+    let digest = path
+        .strip_prefix(PREFIX)
+        .and_then(|text| text.parse::<Digest>().ok());
+    let digest = digest.ok_or_else(|| {
+        text(
+            StatusCode::NOT_FOUND,
+            "artifacts are at /v1/artifacts/<sha256>; all else is gRPC\n",
+        )
+    })?;
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Err(text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"));
+    }
+    if !may_read(&*server.core.read().await, peer, digest) {
+        let why = "this peer may not read this artifact: a host reads what its assignment names\n";
+        return Err(text(StatusCode::FORBIDDEN, why));
+    }
+    let missing = || text(StatusCode::NOT_FOUND, "there is no such artifact\n");
+    let path = server.artifacts.path(digest).ok_or_else(missing)?;
+    let failed = |error: std::io::Error| {
+        tracing::error!(%digest, %error, "an artifact cannot be read");
+        text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the artifact cannot be read\n",
+        )
+    };
+    let mut file = File::open(path).await.map_err(failed)?;
+    let length = file.metadata().await.map_err(failed)?.len();
+    let etag = format!("\"{digest}\"");
+    let range = match wanted(request.headers(), &etag, length) {
+        Wanted::All => None,
+        Wanted::Part(range) => Some(range),
+        Wanted::Nothing => return Err(unsatisfiable(length)),
+    };
+    let part = range.clone().unwrap_or(0..length);
+    file.seek(std::io::SeekFrom::Start(part.start))
+        .await
+        .map_err(failed)?;
+    let mut response = Response::builder()
+        .header(header::CONTENT_TYPE, "application/zstd")
+        .header(header::ACCEPT_RANGES, "bytes")
+        .header(header::ETAG, etag)
+        .header(header::CONTENT_LENGTH, part.end - part.start);
+    if range.is_some() {
+        let told = format!("bytes {}-{}/{length}", part.start, part.end - 1);
+        response = response
+            .status(StatusCode::PARTIAL_CONTENT)
+            .header(header::CONTENT_RANGE, told);
+    }
+    let body = if request.method() == Method::HEAD {
+        empty()
+    } else {
+        pieces(file, part.end - part.start, server.metrics.clone())
+    };
+    response
+        .body(body)
+        .map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "\n"))
+}
+
+fn may_read(world: &World, peer: &Peer, digest: Digest) -> bool {
+    match &peer.identity {
+        Some(PeerIdentity::Operator(_)) => true,
+        Some(PeerIdentity::Host(name)) => {
+            let host = name.parse().ok().and_then(|id| world.active_host(&id));
+            let assignment = host.and_then(|view| view.desired.assignment.as_ref());
+            assignment.is_some_and(|assignment| match &assignment.action {
+                Action::Install { artifact } => artifact.digest == digest,
+                Action::Remove => false,
+            })
+        }
+        None => false,
+    }
+}
+
+/// What of a file is asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    /// All of it; also where ranges are asked for in a way that we do not serve.
+    All,
+    /// One part, not empty.
+    Part(Range<u64>),
+    /// A part that is not there.
+    Nothing,
+}
+
+/// Reads `Range` and `If-Range` (RFC 9110, 14.2 and 13.1.5). Several ranges get the whole, as the standard allows.
+fn wanted(headers: &HeaderMap, etag: &str, length: u64) -> Wanted {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(range) = text(header::RANGE) else {
+        return Wanted::All;
+    };
+    if text(header::IF_RANGE).is_some_and(|tag| tag != etag) {
+        return Wanted::All;
+    }
+    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|r| r.split_once('-')) else {
+        return Wanted::All;
+    };
+    let part = match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), Ok(last)) if first <= last => first..last.saturating_add(1).min(length),
+        (Ok(first), Err(_)) if last.is_empty() => first..length,
+        (Err(_), Ok(suffix)) if first.is_empty() => length.saturating_sub(suffix)..length,
+        _ => return Wanted::All,
+    };
+    if part.is_empty() {
+        Wanted::Nothing
+    } else {
+        Wanted::Part(part)
+    }
+}
+
+/// The next `left` bytes of a file, as the peer takes them.
+fn pieces(file: File, left: u64, metrics: crate::metrics::ServeMetrics) -> Body {
+    let frames = stream::unfold(
+        (file, left, metrics),
+        |(mut file, left, metrics)| async move {
+            if left == 0 {
+                return None;
+            }
+            let size = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE);
+            let mut piece = BytesMut::with_capacity(size);
+            let read = (&mut file).take(size as u64).read_buf(&mut piece).await;
+            let read = match read {
+                Ok(0) => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+                read => read,
+            };
+            match read {
+                Ok(read) => {
+                    metrics.bytes.inc_by(read as u64);
+                    let rest = left - read as u64;
+                    Some((Ok(Frame::data(piece.freeze())), (file, rest, metrics)))
+                }
+                Err(error) => Some((Err(error), (file, 0, metrics))),
+            }
+        },
+    );
+    StreamBody::new(frames).boxed_unsync()
+}
+
+fn unsatisfiable(length: u64) -> Response<Body> {
+    let mut response = text(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        "the range is not there\n",
+    );
+    if let Ok(value) = format!("bytes */{length}").parse() {
+        response.headers_mut().insert(header::CONTENT_RANGE, value);
+    }
+    response
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
+
+fn empty() -> Body {
+    Full::default()
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn asked(range: &str, expected: &Wanted) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, range.parse().unwrap());
+        assert_eq!(&wanted(&headers, "\"tag\"", 100), expected, "{range}");
+    }
+
+    #[test]
+    fn one_range_is_served_and_odd_ones_get_the_whole() {
+        asked("bytes=0-", &Wanted::Part(0..100));
+        asked("bytes=40-", &Wanted::Part(40..100));
+        asked("bytes=10-19", &Wanted::Part(10..20));
+        asked("bytes=90-500", &Wanted::Part(90..100));
+        asked("bytes=-10", &Wanted::Part(90..100));
+        asked("bytes=-500", &Wanted::Part(0..100));
+        asked("bytes=100-", &Wanted::Nothing);
+        asked(
+            "bytes=18446744073709551615-18446744073709551615",
+            &Wanted::Nothing,
+        );
+        asked("bytes=-0", &Wanted::Nothing);
+        for odd in [
+            "bytes=5-1",
+            "bytes=1-2,5-6",
+            "lines=1-2",
+            "bytes=a-b",
+            "bytes=",
+            "bytes=-",
+        ] {
+            asked(odd, &Wanted::All);
+        }
+    }
+
+    #[test]
+    fn a_changed_tag_gets_the_whole() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, "bytes=40-".parse().unwrap());
+        headers.insert(header::IF_RANGE, "\"other\"".parse().unwrap());
+        assert_eq!(wanted(&headers, "\"tag\"", 100), Wanted::All);
+        headers.insert(header::IF_RANGE, "\"tag\"".parse().unwrap());
+        assert_eq!(wanted(&headers, "\"tag\"", 100), Wanted::Part(40..100));
+        assert_eq!(wanted(&HeaderMap::new(), "\"tag\"", 100), Wanted::All);
+    }
+}

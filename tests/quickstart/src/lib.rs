@@ -1,1 +1,0 @@
-//! The quickstart: a real rollout on this machine
