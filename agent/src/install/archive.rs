@@ -23,6 +23,9 @@ use crate::exec::{ExecError, Run};
 use crate::surroundings::Variables;
 use crate::trust::Verified;
 
+/// What `systemctl` ends with where no such unit is loaded.
+const UNIT_UNKNOWN: i32 = 5;
+
 /// Installs one release.
 #[derive(Debug)]
 pub struct Archive {
@@ -129,6 +132,9 @@ impl Archive {
                 .await?;
         }
         for unit in &recipe.units {
+            // A release that crashed again and again has used up the unit's starts, and systemd would refuse the good
+            // one too. Fails where the unit is not loaded, which the restart tells better.
+            let _ = self.unit("reset-failed", unit, record).await;
             self.unit("restart", unit, record).await?;
         }
         if !recipe.start.is_empty() {
@@ -166,6 +172,15 @@ impl Archive {
         let ran = self
             .run(&command, self.layout.dir(), &none, timeout(record))
             .await;
+        match &ran {
+            // A unit that systemd does not know does not run.
+            Err(ExecError::Failed { status, .. })
+                if action == "stop" && status.code() == Some(UNIT_UNKNOWN) =>
+            {
+                return Ok(());
+            }
+            Ok(()) | Err(_) => {}
+        }
         ran.map_err(|source| InstallError::Unit {
             action,
             unit: unit.to_owned(),
