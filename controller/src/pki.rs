@@ -16,3 +16,8 @@ pub mod tokens;
 pub use ca::{CA_LIFE, Ca, CaError};
 pub use issue::{IssueError, Issued, MAX_CSR_BYTES};
 pub use serving::{RenewingCertificate, ServingError};
+
+#[cfg(test)]
+mod handshakes;
+#[cfg(test)]
+mod tests;

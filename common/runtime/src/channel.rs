@@ -122,3 +122,6 @@ impl Service<Uri> for Connector {
         Box::pin(async move { dial(&url, tls, timeout).await.map(TokioIo::new) })
     }
 }
+
+#[cfg(test)]
+mod tests;

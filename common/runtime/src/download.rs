@@ -267,3 +267,6 @@ fn range_start(range: &str) -> Option<u64> {
 fn http_body_frame(frame: hyper::body::Frame<Bytes>) -> Option<Bytes> {
     frame.into_data().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ mod client;
 mod explain;
 mod pin;
 mod server;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

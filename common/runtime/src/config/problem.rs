@@ -56,9 +56,9 @@ impl fmt::Display for Problem {
             key,
             message,
         } = self;
-        match key.is_empty() {
-            true => write!(f, "{origin}: {message}"),
-            false => write!(f, "{origin}: {key}: {message}"),
+        if key.is_empty() {
+            return write!(f, "{origin}: {message}");
         }
+        write!(f, "{origin}: {key}: {message}")
     }
 }

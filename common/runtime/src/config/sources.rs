@@ -160,10 +160,7 @@ fn read(path: &Path) -> Result<Table, String> {
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
     let table: toml::Table = toml::from_str(&text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = 1 + text.as_bytes()[..at]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
+        let line = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
         format!("line {line} is not TOML: {}", error.message())
     })?;
     Ok(tree::from_table(

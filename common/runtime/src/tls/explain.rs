@@ -90,7 +90,7 @@ fn certificate_remedy(error: &CertificateError) -> Option<String> {
         ),
         CertificateError::NotValidForNameContext { expected, presented } => Some(format!(
             "the certificate there is for {}; use one of these names, or add {} to the controller's names",
-            presented.join(", "),
+            bare_names(presented),
             expected.to_str()
         )),
         CertificateError::NotValidForName => Some("the certificate there is for another name; add this one to the controller's names".into()),
@@ -102,16 +102,25 @@ fn certificate_remedy(error: &CertificateError) -> Option<String> {
     }
 }
 
+/// rustls shows what a verifier of ours refused by its `Debug`, so it is told once more in words.
 fn pin_remedy(refused: PinRefused) -> String {
-    match refused {
-        PinRefused::NoCaSent => "is this a Comber controller, reached without a proxy that ends TLS?",
+    let remedy = match refused {
+        PinRefused::NoCaSent => {
+            "is this a Comber controller, reached without a proxy that ends TLS?"
+        }
         PinRefused::OtherCa { .. } => {
-            "the address leads to another controller than the one that made the token, or somebody is between; do not enrol \
-             until you know which"
+            "the address leads to another controller than the one that made the token, or somebody is \
+             between; do not enrol until you know which"
         }
         PinRefused::NotACa => "make a new token with `comber token create`",
-    }
-    .to_owned()
+    };
+    format!("{refused}; {remedy}")
+}
+
+/// rustls presents names as `DnsName("comber.example")`; people look for what is between the quotes.
+fn bare_names(presented: &[String]) -> String {
+    let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+    presented.iter().map(bare).collect::<Vec<_>>().join(", ")
 }
 
 /// Of the certificate that we presented and the other side refused.
