@@ -3,7 +3,8 @@
 use comber_model::event::EventKind;
 use comber_model::release::Release;
 use comber_model::rollout::{Member, RolloutState};
-use comber_model::{Digest, ReleaseId, RolloutId};
+use comber_model::{Digest, ReleaseId};
+use comber_planner::RolloutView;
 
 use super::edit::Edit;
 use super::{Core, CoreError, World};
@@ -45,13 +46,8 @@ fn remove(edit: &mut Edit<'_>, id: &ReleaseId, actor: &str) -> Result<Digest, Co
         .ok_or_else(|| CoreError::missing("release", id))?
         .artifact
         .digest;
-    let needed = needed_by(edit.world, id);
-    if !needed.is_empty() {
-        let rollouts: Vec<String> = needed.iter().map(ToString::to_string).collect();
-        return Err(CoreError::Refused(format!(
-            "{id} is needed by {}: to finish, to catch up or to go back to; abort them first",
-            rollouts.join(", ")
-        )));
+    if let Some(why) = needed_by(edit.world, id) {
+        return Err(CoreError::Refused(format!("{id} cannot be deleted: {why}")));
     }
     edit.world.input.releases.remove(id);
     let event = edit.event_by(
@@ -65,29 +61,61 @@ fn remove(edit: &mut Edit<'_>, id: &ReleaseId, actor: &str) -> Result<Digest, Co
     Ok(digest)
 }
 
-/// Rollouts that still bring this release to hosts, or may have to take hosts back to it.
-fn needed_by(world: &World, id: &ReleaseId) -> Vec<RolloutId> {
+/// Why a release must stay, for people; nothing where it may go.
+fn needed_by(world: &World, id: &ReleaseId) -> Option<String> {
+    let views = world.input.rollouts.values();
+    let brings = views
+        .clone()
+        .filter(|view| view.rollout.spec.release == *id && is_unfinished(view));
+    let brings: Vec<String> = brings.map(|view| view.rollout.id.to_string()).collect();
+    if !brings.is_empty() {
+        return Some(format!(
+            "{} brings it to hosts; abort that first",
+            brings.join(", ")
+        ));
+    }
+    let hosts = world.input.hosts.values().filter(|view| {
+        let installed = view
+            .status
+            .as_ref()
+            .and_then(|status| status.installed.get(&id.name));
+        let runs = installed.is_some_and(|installed| installed.version == id.version);
+        view.host.retired_at.is_none() && runs
+    });
+    let hosts = hosts.count();
+    if hosts > 0 {
+        return Some(format!(
+            "{hosts} hosts run it; bring them to another version first"
+        ));
+    }
     let goes_back =
         |member: &Member| matches!(&member.before, Some(Some(version)) if *version == id.version);
-    let needs = |view: &comber_planner::RolloutView| {
-        let rollout = &view.rollout;
-        let over = match rollout.state {
-            RolloutState::Aborted => true,
-            // Hosts that were not reached still catch up when they return.
-            RolloutState::Completed => {
-                let outcomes = view.outcomes();
-                outcomes.unreached + outcomes.pending == 0
-            }
-            RolloutState::Draft
-            | RolloutState::Running
-            | RolloutState::Paused
-            | RolloutState::Halted
-            | RolloutState::RollingBack => false,
-        };
-        let brings = rollout.spec.release == *id;
-        let same_product = rollout.spec.release.name == id.name;
-        !over && (brings || (same_product && view.members.values().any(goes_back)))
-    };
-    let views = world.input.rollouts.values().filter(|view| needs(view));
-    views.map(|view| view.rollout.id).collect()
+    // The newest rollout of a product is the one that can be undone.
+    let mut newest = views
+        .rev()
+        .filter(|view| view.rollout.spec.release.name == id.name);
+    let newest = newest.find(|view| view.rollout.started_at.is_some())?;
+    let needed = newest.members.values().any(goes_back);
+    needed.then(|| {
+        format!(
+            "rolling back {} would bring it back to hosts",
+            newest.rollout.id
+        )
+    })
+}
+
+/// True while a rollout may still bring its release to a host; hosts that were not reached catch up when they return.
+fn is_unfinished(view: &RolloutView) -> bool {
+    match view.rollout.state {
+        RolloutState::Aborted => false,
+        RolloutState::Completed => {
+            let outcomes = view.outcomes();
+            outcomes.unreached + outcomes.pending > 0
+        }
+        RolloutState::Draft
+        | RolloutState::Running
+        | RolloutState::Paused
+        | RolloutState::Halted
+        | RolloutState::RollingBack => true,
+    }
 }

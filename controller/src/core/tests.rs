@@ -388,3 +388,35 @@ async fn a_token_says_beforehand_whom_it_would_let_in() {
     }
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn a_release_that_hosts_run_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::open(dir.path());
+    fixture.enrol("web-1").await.unwrap();
+    let core = &fixture.core;
+    core.publish_release(release("webapp@1", 1)).await.unwrap();
+    let attachment = core.attach(&host("web-1")).await.unwrap();
+    let installed = comber_model::Installed {
+        version: "1".parse().unwrap(),
+        digest: Digest([1; 32]),
+        previous: None,
+    };
+    let mut status = status(0);
+    status
+        .installed
+        .insert("webapp".parse().unwrap(), installed);
+    core.report_actual(&host("web-1"), attachment.id(), status)
+        .await
+        .unwrap();
+    let id: ReleaseId = "webapp@1".parse().unwrap();
+    let refused = core
+        .delete_release(&id, "ada")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("1 hosts run it"), "{refused}");
+    core.retire_host(&host("web-1"), "ada").await.unwrap();
+    core.delete_release(&id, "ada").await.unwrap();
+    fixture.stop().await;
+}
