@@ -74,7 +74,7 @@ impl Core {
         let world = self.read().await;
         let token = known(&world, secret)?;
         let redeemed = token.record.redeem(peer, world.now());
-        redeemed.map(drop).map_err(refused)
+        redeemed.map(drop).map_err(|why| refused(&why))
     }
 
     /// Spends one use of a token for a peer whose certificate is made; for a host, also enrols it. Durable before the
@@ -146,7 +146,7 @@ fn enrol(
     certificate: Certificate,
 ) -> Result<(), CoreError> {
     let token = known(edit.world, secret)?.clone();
-    let record = token.record.redeem(peer, edit.now).map_err(refused)?;
+    let record = token.record.redeem(peer, edit.now).map_err(|why| refused(&why))?;
     let host = match peer {
         PeerIdentity::Host(name) => Some(enrolled(edit, name, &token, certificate)?),
         PeerIdentity::Operator(_) => None,
@@ -172,7 +172,7 @@ fn enrol(
 }
 
 /// A name that the token does not allow is a matter of permission; all else is a token that lets nobody in.
-fn refused(why: TokenRefused) -> CoreError {
+fn refused(why: &TokenRefused) -> CoreError {
     match why {
         TokenRefused::Name { .. } => CoreError::Denied(why.to_string()),
         TokenRefused::WrongKind { .. } | TokenRefused::Expired(_) | TokenRefused::UsedUp => {
