@@ -146,7 +146,10 @@ fn enrol(
     certificate: Certificate,
 ) -> Result<(), CoreError> {
     let token = known(edit.world, secret)?.clone();
-    let record = token.record.redeem(peer, edit.now).map_err(|why| refused(&why))?;
+    let record = token
+        .record
+        .redeem(peer, edit.now)
+        .map_err(|why| refused(&why))?;
     let host = match peer {
         PeerIdentity::Host(name) => Some(enrolled(edit, name, &token, certificate)?),
         PeerIdentity::Operator(_) => None,

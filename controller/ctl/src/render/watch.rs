@@ -153,9 +153,14 @@ fn numbers(view: &View, wave: &Wave) -> String {
     parts.join("  ")
 }
 
-/// What holds a wave; else what its hosts are busy with.
+/// What holds a wave that is not open; else what its hosts are busy with. Holds are asked for less often than waves come,
+/// so those of a wave that has opened meanwhile are old.
 fn wave_hold(view: &View, frame: &Frame, wave: &Wave) -> Option<String> {
-    let holds = frame.holds.iter().find(|holds| holds.number == wave.number);
+    let closed = wave.opened_at.is_none();
+    let holds = frame
+        .holds
+        .iter()
+        .find(|holds| closed && holds.number == wave.number);
     if let Some(hold) = holds.and_then(|holds| holds.holds.first()) {
         // One closed wave says why; those behind it wait for the same.
         let before = frame
