@@ -207,7 +207,7 @@ async fn what_would_fill_the_disk_is_refused_before_a_byte_is_taken() {
     );
     assert_eq!(artifacts.stat(digest, 8 << 20).unwrap().received, 0);
     // What fits is taken.
-    put(&artifacts, digest, &[0; 1 << 20]).await.unwrap();
+    put(&artifacts, digest, &vec![0; 1 << 20]).await.unwrap();
 }
 
 #[tokio::test]

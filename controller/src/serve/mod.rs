@@ -111,12 +111,12 @@ struct Accepted {
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<Accepted> {
     let place = Arc::clone(places).acquire_owned().await;
-    let _place = place.map_err(std::io::Error::other)?;
+    let place = place.map_err(std::io::Error::other)?;
     let (stream, address) = listener.accept().await?;
     Ok(Accepted {
         stream,
         address,
-        _place,
+        _place: place,
     })
 }
 
