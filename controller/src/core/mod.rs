@@ -197,4 +197,6 @@ impl Core {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Keys and values in the store: every record is JSON in a versioned envelope, `{"v":1,"d":…}`.
 //!
 //! A field may be added with a default; anything else needs a new version with its own module and a conversion from the
-//! version before. `tests/golden` keeps one file per record and version, for ever.
+//! version before. `tests/golden` keeps files of every record kind and version, for ever.
 
 use comber_model::event::Event;
 use comber_model::{HostId, ReleaseId, RolloutId};

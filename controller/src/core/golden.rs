@@ -1,0 +1,321 @@
+//! Every record kind as this version writes it, against a file that stays for ever: what was written once must be read
+//! by every later version, to the same value.
+//!
+//! `COMBER_ACCEPT=1` writes the file of a kind that has none yet. A file that is there is never written again.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comber_model::assignment::Desired;
+use comber_model::event::{Event, EventKind};
+use comber_model::host::AttemptStatus;
+use comber_model::release::{Manifest, Release};
+use comber_model::rollout::{
+    AttemptClock, ExcludedReason, Halt, HaltReason, Member, MemberState, Outcome, Outcomes,
+    RollBack, RollBackScope, Rollout, RolloutSpec, RolloutState, WaveProgress,
+};
+use comber_model::{
+    Action, AgentState, Amount, Artifact, Assignment, Digest, Facts, Failure, FailureClass,
+    Generation, Grant, Host, HostStatus, Installed, Labels, Nonce, Report, ReportResult, RolloutId,
+};
+use comber_runtime::token::SecretHash;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::meta::Meta;
+use super::records::{decode, encode};
+use super::tokens::Token;
+use crate::pki::tokens::{TokenKind, TokenRecord};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "accepting new files is asked for by environment"
+)]
+fn accepts() -> bool {
+    std::env::var_os("COMBER_ACCEPT").is_some()
+}
+
+#[track_caller]
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, record: &T) {
+    let place = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1");
+    let path = place.join(format!("{name}.json"));
+    if !path.exists() && accepts() {
+        fs::create_dir_all(&place).unwrap();
+        fs::write(&path, encode(record)).unwrap();
+    }
+    let stored = fs::read(&path).unwrap_or_else(|error| {
+        panic!("{}: {error}; write it with COMBER_ACCEPT=1", path.display())
+    });
+    let read: T = decode(name.as_bytes(), &stored).unwrap();
+    assert_eq!(
+        &read, record,
+        "{name} is read as something else than it was"
+    );
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn artifact() -> Artifact {
+    Artifact {
+        digest: Digest([0xab; 32]),
+        length: 4096,
+        carried_length: 1024,
+    }
+}
+
+fn grant() -> Grant {
+    Grant {
+        nonce: Nonce(u64::MAX),
+        granted_at: at(5),
+        ttl: Duration::from_secs(61),
+    }
+}
+
+fn failure() -> Failure {
+    Failure::new(FailureClass::Health, "check page: status 500, expected 200")
+}
+
+#[test]
+fn counters() {
+    let meta = Meta {
+        generation: Generation(9),
+        next_rollout: 4,
+        next_event: 77,
+        oldest_event: 3,
+    };
+    golden("meta", &meta);
+}
+
+#[test]
+fn hosts() {
+    let labels = [("role".to_owned(), "web".to_owned())];
+    let facts = Facts {
+        kernel: "6.1".into(),
+        memory_bytes: 8 << 30,
+        ..Facts::default()
+    };
+    let host = Host {
+        id: "web-1".parse().unwrap(),
+        labels: Labels::default().edited(labels, []).unwrap(),
+        facts,
+        enrolled_at: at(0),
+        retired_at: Some(at(9)),
+        certificate: Digest([1; 32]),
+        certificates_since: at(0),
+    };
+    golden("host", &host);
+}
+
+#[test]
+fn desired_states() {
+    let assignment = Assignment {
+        rollout: RolloutId(7),
+        release: "webapp@2.4.1".parse().unwrap(),
+        action: Action::Install {
+            artifact: artifact(),
+        },
+        rolls_back: false,
+        attempt: 2,
+        retry_bad: true,
+        disconnected: false,
+    };
+    let desired = Desired {
+        generation: Generation(41),
+        assignment: Some(assignment.clone()),
+        grant: Some(grant()),
+        acknowledged: 3,
+    };
+    golden("desired", &desired);
+    let removal = Assignment {
+        action: Action::Remove,
+        rolls_back: true,
+        ..assignment
+    };
+    let desired = Desired {
+        assignment: Some(removal),
+        grant: None,
+        ..desired
+    };
+    golden("desired_removal", &desired);
+}
+
+#[test]
+fn what_hosts_say() {
+    let report = |number, result| Report {
+        number,
+        generation: Generation(41),
+        rollout: RolloutId(7),
+        release: "webapp@2.4.1".parse().unwrap(),
+        attempt: 1,
+        result,
+        started_at: at(1),
+        finished_at: at(2),
+    };
+    let installed = Installed {
+        version: "2.4.0".parse().unwrap(),
+        digest: Digest([3; 32]),
+        previous: Some("2.3".parse().unwrap()),
+    };
+    let status = HostStatus {
+        generation: Generation(41),
+        state: AgentState::AwaitingPermit,
+        since: at(3),
+        attempt: Some(AttemptStatus {
+            generation: Generation(41),
+            rollout: RolloutId(7),
+            release: "webapp@2.4.1".parse().unwrap(),
+            number: 1,
+            nonce: Some(Nonce(9)),
+        }),
+        installed: [("webapp".parse().unwrap(), installed)].into(),
+        locally_bad: vec!["webapp@2.3.9".parse().unwrap()],
+        reports: vec![
+            report(1, ReportResult::Committed),
+            report(2, ReportResult::NotActivated { failure: failure() }),
+            report(3, ReportResult::RolledBack { failure: failure() }),
+            report(4, ReportResult::Broken { failure: failure() }),
+        ],
+        boot_id: "b".into(),
+        agent_version: "0.1.0".into(),
+    };
+    golden("status", &status);
+}
+
+#[test]
+fn releases() {
+    let source = "name = \"webapp\"\nversion = \"2.4.1\"\nrequires = [\"base@1\"]\nreboot = \"auto\"\n[installer]\ntype = \"archive\"\npath = \"/opt/webapp\"\nstart = [\"bin/x\"]\n[[check]]\nname = \"a\"\ntcp = { address = \"localhost:1\" }\n[[check]]\nname = \"b\"\nwhen = \"before\"\nexec = { command = [\"true\"] }\n";
+    let release = Release {
+        manifest: Manifest::parse(source).unwrap(),
+        artifact: artifact(),
+        published_at: at(1),
+        published_by: "ada".into(),
+    };
+    golden("release", &release);
+}
+
+#[test]
+fn rollouts() {
+    let source = "release = \"webapp@2.4.1\"\nselector = \"true\"\non_halt = \"roll_back_all\"\n[budget]\nper_class = { health = \"1%\", reboot = 1 }\n[[wave]]\nname = \"canary\"\nhosts = 2\nsoak = \"30m\"\n[[wave]]\nhosts = { selector = 'host == \"a\"' }\n[[wave]]\nhosts = \"10%\"\n[[wave]]\nhosts = \"rest\"\n";
+    let mut rollout = Rollout::draft(
+        RolloutId(7),
+        Arc::new(RolloutSpec::parse(source).unwrap()),
+        "ada",
+        at(0),
+    );
+    golden("rollout_draft", &rollout);
+    rollout.state = RolloutState::RollingBack;
+    rollout.started_at = Some(at(1));
+    rollout.resumed_at = Some(at(2));
+    rollout.waves = vec![
+        WaveProgress {
+            opened_at: Some(at(1)),
+            good_since: Some(at(2))
+        };
+        4
+    ];
+    let max = Amount::Percent("0.5%".parse().unwrap());
+    let reason = HaltReason::FailureBudget {
+        failed: 1,
+        finished: 2,
+        max,
+    };
+    rollout.halt = Some(Halt {
+        at: at(3),
+        wave: 1,
+        reason,
+    });
+    rollout.roll_back = Some(RollBackScope::WavesFrom {
+        wave: 0,
+        then: RolloutState::Halted,
+    });
+    golden("rollout_rolling_back", &rollout);
+}
+
+#[test]
+fn members() {
+    let states = BTreeMap::from([
+        ("waiting", MemberState::Waiting),
+        ("unreached", MemberState::Unreached { overdue: true }),
+        ("received", MemberState::Received),
+        ("activating", MemberState::Activating),
+        ("backoff", MemberState::Backoff { until: at(9) }),
+        ("succeeded", MemberState::Succeeded { already: false }),
+        ("failed", MemberState::Failed { failure: failure() }),
+        (
+            "excluded",
+            MemberState::Excluded {
+                reason: ExcludedReason::Cancelled,
+            },
+        ),
+    ]);
+    for (name, state) in states {
+        let member = Member {
+            host: "web-1".parse().unwrap(),
+            wave: 1,
+            order: 5,
+            state,
+            since: at(1),
+            attempts: 2,
+            generation: Generation(41),
+            before: Some(Some("2.3".parse().unwrap())),
+            clock: Some(AttemptClock::Stopped {
+                left: Duration::from_mins(3),
+            }),
+            grant: Some(grant()),
+            last_failure: Some(failure()),
+            roll_back: Some(RollBack::Failed { failure: failure() }),
+        };
+        golden(&format!("member_{name}"), &member);
+    }
+}
+
+#[test]
+fn events() {
+    let event = Event {
+        at: at(1),
+        kind: EventKind::OutcomeChanged,
+        rollout: Some(RolloutId(7)),
+        wave: Some(1),
+        host: Some("web-1".parse().unwrap()),
+        actor: Some("ada".into()),
+        text: "web-1 failed".into(),
+        change: Some((
+            Outcome::Pending,
+            Outcome::Failed {
+                class: FailureClass::Health,
+            },
+        )),
+        outcomes: Some(Outcomes {
+            failed: 1,
+            total: 1,
+            ..Outcomes::default()
+        }),
+    };
+    golden("event", &event);
+}
+
+#[test]
+fn tokens() {
+    let record = TokenRecord {
+        hash: SecretHash::from_bytes([7; 32]),
+        kind: TokenKind::Host,
+        uses_left: 3,
+        expires: at(9),
+        names: "web-*".parse().unwrap(),
+    };
+    let labels = [("role".to_owned(), "web".to_owned())];
+    let token = Token {
+        record,
+        labels: Labels::default().edited(labels, []).unwrap(),
+        created_by: "ada".into(),
+        created_at: at(0),
+    };
+    golden("token", &token);
+}
