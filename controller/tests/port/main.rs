@@ -1,0 +1,12 @@
+//! The controller's one TLS port, as agents, operators and strangers meet it: a real port on loopback, a real store and a
+//! real CA in a temporary directory.
+#![cfg(test)]
+
+mod access;
+mod artifacts;
+mod enrolment;
+mod events;
+mod link;
+mod port;
+mod rollouts;
+mod tls;
