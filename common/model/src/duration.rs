@@ -141,4 +141,17 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad:?} was accepted");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_reads_back(millis in 0..u64::try_from(MAX.as_millis()).unwrap_or(u64::MAX)) {
+            let duration = Duration::from_millis(millis);
+            proptest::prop_assert_eq!(parse(&format(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[0-9dhms. é-]{0,12}") {
+            let _ = parse(&text);
+        }
+    }
 }

@@ -8,12 +8,11 @@ use std::{
     time::Duration,
 };
 
+use comber_model::duration;
 use http::Uri;
 use toml::Value;
 
-use crate::units::{
-    DURATION_EXAMPLES, SIZE_EXAMPLES, format_duration, format_size, parse_duration, parse_size,
-};
+use crate::units::{SIZE_EXAMPLES, format_size, parse_size};
 
 /// A type that stands behind one key.
 pub trait ConfigValue: Sized {
@@ -77,9 +76,9 @@ string_value!(
 );
 string_value!(
     Duration,
-    DURATION_EXAMPLES,
-    |text: &str| parse_duration(text).ok(),
-    |value: &Self| format_duration(*value)
+    r#"a duration like "500ms", "30s", "1h30m" or "7d""#,
+    |text: &str| duration::parse(text).ok(),
+    |value: &Self| duration::format(*value)
 );
 string_value!(
     Size,
