@@ -94,7 +94,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_stops_the_process_and_names_the_task() {
         let shutdown = Shutdown::new();
-        let nothing: Option<u8> = None;
+        let nothing = "".parse::<u8>();
         let task = spawn("doomed", &shutdown, async move {
             nothing.expect("a test panics here")
         });

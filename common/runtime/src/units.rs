@@ -3,7 +3,7 @@
 //! Pure. A bare number is refused, because it would mean seconds to one reader and milliseconds to the next.
 //! Invariant: what is formatted parses back to the same value.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use thiserror::Error;
 
@@ -71,7 +71,8 @@ pub fn format_duration(duration: Duration) -> String {
     let mut text = String::new();
     for (unit, millis) in DURATION_UNITS {
         if rest >= millis {
-            text.push_str(&format!("{}{unit}", rest / millis));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{}{unit}", rest / millis);
             rest %= millis;
         }
     }
@@ -97,7 +98,7 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidSize> {
 pub fn format_size(bytes: u64) -> String {
     let exact = SIZE_UNITS
         .iter()
-        .filter(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+        .filter(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     let (name, unit) = exact.max_by_key(|(_, unit)| *unit).unwrap_or(&("B", 1));
     format!("{} {name}", bytes / unit)
 }

@@ -56,9 +56,10 @@ impl fmt::Display for Problem {
             key,
             message,
         } = self;
-        match key.is_empty() {
-            true => write!(f, "{origin}: {message}"),
-            false => write!(f, "{origin}: {key}: {message}"),
+        if key.is_empty() {
+            write!(f, "{origin}: {message}")
+        } else {
+            write!(f, "{origin}: {key}: {message}")
         }
     }
 }

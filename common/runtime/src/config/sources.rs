@@ -161,8 +161,8 @@ fn read(path: &Path) -> Result<Table, String> {
     let table: toml::Table = toml::from_str(&text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
         let line = 1 + text.as_bytes()[..at]
-            .iter()
-            .filter(|byte| **byte == b'\n')
+            .split(|byte| *byte == b'\n')
+            .skip(1)
             .count();
         format!("line {line} is not TOML: {}", error.message())
     })?;

@@ -66,7 +66,10 @@ impl CertificateFacts {
         let issued = self.issued_at();
         let life = Duration::try_from(self.not_after.duration_since(issued)).unwrap_or_default();
         let (earliest, latest) = (life * 6 / 10, life * 2 / 3);
-        later(issued, earliest + fraction(latest - earliest, random))
+        later(
+            issued,
+            earliest + fraction(latest.saturating_sub(earliest), random),
+        )
     }
 
     /// Whether `now` is after the last valid second.
