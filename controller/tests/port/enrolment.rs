@@ -176,7 +176,7 @@ async fn what_a_retired_host_held_stays_worthless_when_its_name_is_enrolled_agai
         retired.message().contains("comber token create"),
         "{retired}"
     );
-    port.hand.advance(Duration::from_secs(60));
+    port.hand.advance(Duration::from_mins(1));
     let identity = port.enrol("web-1").await;
     let mut agent = Agent::attach(port.as_peer(&identity).await, idle())
         .await

@@ -27,8 +27,8 @@ async fn becomes(port: &Port, id: &str, wanted: impl Fn(&Host) -> bool) {
             changed.changed().await.unwrap();
         }
     };
-    let waited = tokio::time::timeout(PATIENCE, waiting).await;
-    assert!(waited.is_ok(), "{:#?}", host(port, id).await);
+    let in_time = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(in_time.is_ok(), "{:#?}", host(port, id).await);
 }
 
 #[tokio::test]
