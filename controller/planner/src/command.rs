@@ -109,7 +109,8 @@ pub fn command(
         .rollouts
         .get(&id)
         .ok_or(CommandRefused::Unknown { id })?;
-    if let Some(remedy) = refusal(view, command) {
+    let remedy = refusal(view, command).or_else(|| rivalry(input, view, command));
+    if let Some(remedy) = remedy {
         let state = view.rollout.state;
         return Err(CommandRefused::State {
             id,
@@ -206,6 +207,37 @@ fn roll_back_refusal(view: &RolloutView) -> Option<String> {
         Some(RollBackScope::WavesFrom { wave: 0, .. })
     );
     whole.then(|| "it was rolled back already; see comber rollout show for each host".to_owned())
+}
+
+/// Going back is refused while a later rollout of the product may still bring these hosts on: two wills for one host.
+fn rivalry(input: &PlanInput, view: &RolloutView, command: Command) -> Option<String> {
+    use RolloutState as S;
+    if command != Command::RollBack {
+        return None;
+    }
+    let changed = |host| {
+        let member = view.members.get(host);
+        member.is_some_and(|member| member.state == MemberState::Succeeded { already: false })
+    };
+    let own = &view.rollout;
+    let rival = input.rollouts.values().find(|other| {
+        let theirs = &other.rollout;
+        let going = matches!(
+            theirs.state,
+            S::Running | S::Paused | S::Halted | S::RollingBack
+        );
+        going
+            && theirs.spec.release.name == own.spec.release.name
+            && (theirs.started_at, theirs.id) > (own.started_at, own.id)
+            && other
+                .members
+                .values()
+                .any(|member| !member.is_settled() && changed(&member.host))
+    });
+    rival.map(|rival| {
+        let id = rival.rollout.id;
+        format!("rollout {id} may still bring its hosts on; abort that first with: comber rollout abort {id}")
+    })
 }
 
 fn carry_out(view: &RolloutView, command: Command, actor: &str, now: Timestamp) -> CommandEffect {

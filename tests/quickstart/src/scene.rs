@@ -174,7 +174,7 @@ fn ended(show: &Show) {
 
 fn left_running(show: &Show, directory: &Path, comber: &Path) {
     let text = format!(
-        "Try more; for example:\n\n  alias comber='{} --config {}'\n  comber rollout list\n  comber why rollout latest\n  comber events --last 20\n  comber rollout rollback r2 --wait\n\nEnd it with:\n\n  cargo quickstart --stop {}",
+        "Try more; for example:\n\n  alias comber='{} --config {}'\n  comber rollout list\n  comber why rollout latest\n  comber events --last 20\n  comber rollout abort latest --wait && comber rollout rollback r2 --wait\n\nEnd it with:\n\n  cargo quickstart --stop {}",
         comber.display(),
         directory.join("operator").display(),
         directory.display()

@@ -54,6 +54,7 @@ fn obstacle(scratch: &Scratch<'_>, id: RolloutId, member: &Member) -> Option<Str
     let took_over = |other: &RolloutId| {
         !matches!(scratch.state(*other), RolloutState::Draft)
             && supersede::is_member_of_later(scratch, *other, id, &member.host)
+            && supersede::claims(scratch, *other, &member.host)
     };
     if let Some(later) = others.into_iter().find(took_over) {
         return Some(supersede::taken_over(later));

@@ -52,7 +52,10 @@ fn supersede(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId, started: &
     if !goes_back && !is_unfinished(&member) {
         return;
     }
-    let takes_over = |other: &&RolloutId| is_member_of_later(scratch, **other, id, host);
+    let takes_over = |other: &&RolloutId| {
+        is_member_of_later(scratch, **other, id, host)
+            && (!goes_back || claims(scratch, **other, host))
+    };
     let Some(later) = started.iter().find(takes_over).copied() else {
         return;
     };
@@ -96,6 +99,22 @@ fn is_unfinished(member: &Member) -> bool {
         | MemberState::Failed { .. }
         | MemberState::Excluded { .. } => false,
     }
+}
+
+/// True where a rollout has changed the host, or still may: an earlier one then cannot take it back.
+pub(super) fn claims(scratch: &Scratch<'_>, id: RolloutId, host: &HostId) -> bool {
+    let aborted = scratch.state(id) == RolloutState::Aborted;
+    scratch
+        .member(id, host)
+        .is_some_and(|member| match &member.state {
+            MemberState::Succeeded { .. } => true,
+            MemberState::Failed { .. } | MemberState::Excluded { .. } => false,
+            MemberState::Waiting
+            | MemberState::Unreached { .. }
+            | MemberState::Received
+            | MemberState::Activating
+            | MemberState::Backoff { .. } => !aborted,
+        })
 }
 
 /// True where `later` brings the same product, was started after `id`, and means this host.
