@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comber_machine::{
-    Answer, BootId, Effect, Epoch, Event, Ledger, Note, Now, Policy, Transition, actual,
+    Answer, BootId, Effect, Epoch, Event, Ledger, Note, Now, Policy, State, Transition, actual,
     next_deadline, resume, step,
 };
 use comber_model::assignment::Desired;
@@ -332,7 +332,11 @@ impl<E: Effects, S: Store> Driver<E, S> {
         let rollout = work.map(|work| work.assignment.rollout.to_string());
         match note {
             Note::Moved { from, to } => {
-                tracing::info!(%from, %to, generation, release, rollout, "moved");
+                if let Some(failure) = failure(&self.ledger, next) {
+                    tracing::warn!(%from, %to, generation, release, rollout, %failure, "moved");
+                } else {
+                    tracing::info!(%from, %to, generation, release, rollout, "moved");
+                }
             }
             Note::OtherDatabase { was } => {
                 let is = next.epoch.map(|epoch| epoch.to_string());
@@ -344,6 +348,17 @@ impl<E: Effects, S: Store> Driver<E, S> {
             }
         }
     }
+}
+
+/// What went wrong in the transition, where something did: the host's log must tell it also where no controller hears.
+fn failure<'a>(before: &Ledger, next: &'a Ledger) -> Option<&'a Failure> {
+    if let State::RollingBack { failure, .. } = &next.state {
+        return Some(failure);
+    }
+    let newest = next.reports.last();
+    newest
+        .filter(|report| report.number >= before.next_report)
+        .and_then(|report| report.result.failure())
 }
 
 /// Never 0, which means "none" on the wire.

@@ -149,7 +149,9 @@ impl EnrolmentService for Enrolment {
         &self,
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
-        self.core.revoke_token(&request.into_inner().id).await?;
+        let actor = access::operator(&request)?;
+        let id = request.into_inner().id;
+        self.core.revoke_token(&id, &actor).await?;
         Ok(Response::new(RevokeTokenResponse {}))
     }
 }

@@ -134,14 +134,15 @@ impl Follower {
             if !self.follow {
                 return Ok(None);
             }
-            // Both arms may be dropped: the watch remembers that it was not looked at.
-            tokio::select! {
-                changed = self.changed.changed() => {
-                    if changed.is_err() { return Ok(None); }
-                }
-                _ = self.shutdown.wait() => {
-                    return Err(Status::unavailable("the controller is stopping; connect again"));
-                }
+            // Both arms may be dropped: the watch remembers that it was not looked at, and its sender goes with the core.
+            let goes_on = tokio::select! {
+                changed = self.changed.changed() => changed.is_ok(),
+                _ = self.shutdown.wait() => false,
+            };
+            if !goes_on {
+                return Err(Status::unavailable(
+                    "the controller is stopping; connect again",
+                ));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The gRPC services: authenticate the peer, parse, call the core, map the answer; nothing is decided here.
 //!
 //! Who may call what is in one table, [`access`], checked before a request reaches its service. Errors become statuses in
-//! [`status`] only.
+//! `status` only.
 
 pub mod access;
 mod agent_link;

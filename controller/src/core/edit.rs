@@ -113,10 +113,12 @@ impl Edit<'_> {
     }
 
     /// Removes a token.
-    pub(crate) fn remove_token(&mut self, id: &str) {
+    pub(crate) fn remove_token(&mut self, id: &str, events: Vec<Op>) {
         if let Some(token) = self.world.tokens.remove(id) {
             let key = records::token_key(token.record.hash.as_bytes());
-            self.changes.group(vec![delete(key)]);
+            let mut group = vec![delete(key)];
+            group.extend(events);
+            self.changes.group(group);
         }
     }
 

@@ -52,16 +52,9 @@ impl Core {
     }
 
     /// Ends a token at once.
-    pub async fn revoke_token(&self, id: &str) -> Result<(), CoreError> {
-        let id = id.to_owned();
-        self.edit(move |edit| {
-            if !edit.world.tokens.contains_key(&id) {
-                return Err(CoreError::missing("token", &id));
-            }
-            edit.remove_token(&id);
-            Ok(())
-        })
-        .await
+    pub async fn revoke_token(&self, id: &str, actor: &str) -> Result<(), CoreError> {
+        let (id, actor) = (id.to_owned(), actor.to_owned());
+        self.edit(move |edit| revoke(edit, &id, &actor)).await
     }
 
     /// Whether a token would let this peer in now. Nothing is spent: it spares the work of signing for those whom
@@ -114,7 +107,7 @@ fn create(edit: &mut Edit<'_>, token: Token) -> Result<(), CoreError> {
         .filter(|(_, token)| token.record.is_spent(now));
     let spent: Vec<String> = spent.map(|(id, _)| id.clone()).collect();
     for id in &spent {
-        edit.remove_token(id);
+        edit.remove_token(id, Vec::new());
     }
     if edit.world.tokens.len() >= TOKENS_MAX {
         let why = format!("there are {TOKENS_MAX} tokens; revoke some with: comber token revoke");
@@ -139,6 +132,17 @@ fn known(world: &World, secret: SecretHash) -> Result<&Token, CoreError> {
         .ok_or_else(|| CoreError::Unauthenticated(unknown.to_owned()))
 }
 
+fn revoke(edit: &mut Edit<'_>, id: &str, actor: &str) -> Result<(), CoreError> {
+    if !edit.world.tokens.contains_key(id) {
+        return Err(CoreError::missing("token", id));
+    }
+    let text = format!("the token {id} was revoked by {actor}");
+    let event = edit.event_by(EventKind::TokenRevoked, actor, text);
+    let event = edit.event(&event);
+    edit.remove_token(id, vec![event]);
+    Ok(())
+}
+
 fn enrol(
     edit: &mut Edit<'_>,
     secret: SecretHash,
@@ -154,22 +158,25 @@ fn enrol(
         PeerIdentity::Host(name) => Some(enrolled(edit, name, &token, certificate)?),
         PeerIdentity::Operator(_) => None,
     };
-    edit.put_token(
-        Token {
-            record,
-            ..token.clone()
-        },
-        Vec::new(),
-    );
-    if let Some(host) = host {
-        let text = format!(
-            "{} was enrolled with a token of {}",
-            host.id, token.created_by
-        );
-        let mut event = edit.event_by(EventKind::HostEnrolled, &token.created_by, text);
-        event.host = Some(host.id.clone());
-        let event = edit.event(&event);
-        edit.put_host(host, vec![event]);
+    let author = &token.created_by;
+    let (name, kind) = match peer {
+        PeerIdentity::Host(name) => (name, EventKind::HostEnrolled),
+        PeerIdentity::Operator(name) => (name, EventKind::OperatorEnrolled),
+    };
+    let text = format!("{name} was enrolled with a token of {author}");
+    let mut event = edit.event_by(kind, author, text);
+    event.host = host.as_ref().map(|host| host.id.clone());
+    let event = edit.event(&event);
+    let used = Token {
+        record,
+        ..token.clone()
+    };
+    match host {
+        Some(host) => {
+            edit.put_token(used, Vec::new());
+            edit.put_host(host, vec![event]);
+        }
+        None => edit.put_token(used, vec![event]),
     }
     Ok(())
 }

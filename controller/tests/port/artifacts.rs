@@ -239,10 +239,10 @@ async fn an_operator_reads_artifacts_whole_and_in_parts() {
         (StatusCode::OK, &b"bytes"[..])
     );
     assert!(whole.body() == &bundle.bytes, "other bytes");
-    let part = get(&port, &ada, &path, Some("bytes=1000-1999")).await;
-    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
-    assert!(part.body() == &bundle.bytes[1000..2000], "other bytes");
-    let told = part.headers()[header::CONTENT_RANGE].to_str().unwrap();
+    let cut = get(&port, &ada, &path, Some("bytes=1000-1999")).await;
+    assert_eq!(cut.status(), StatusCode::PARTIAL_CONTENT);
+    assert!(cut.body() == &bundle.bytes[1000..2000], "other bytes");
+    let told = cut.headers()[header::CONTENT_RANGE].to_str().unwrap();
     assert_eq!(told, format!("bytes 1000-1999/{length}"));
     let rest = get(&port, &ada, &path, Some("bytes=100000-")).await;
     assert!(rest.body() == &bundle.bytes[100_000..], "other bytes");
@@ -336,8 +336,8 @@ async fn a_host_reads_only_what_it_shall_install() {
         (assignment.rollout, assignment.release.as_str()),
         (made.id, "app@1")
     );
-    let part = get(&port, &identity, &one.path(), Some("bytes=5-9")).await;
-    assert!(part.body() == &one.bytes[5..10], "other bytes");
+    let cut = get(&port, &identity, &one.path(), Some("bytes=5-9")).await;
+    assert!(cut.body() == &one.bytes[5..10], "other bytes");
     let other = get(&port, &identity, &two.path(), None).await;
     assert_eq!(other.status(), StatusCode::FORBIDDEN);
     let stranger = tls::enrolment_client(port.ca.pin(), &port.clock).unwrap();

@@ -2,7 +2,8 @@
 
 use comber_proto::enrolment::v1::enrolment_service_client::EnrolmentServiceClient;
 use comber_proto::enrolment::v1::{
-    CreateTokenRequest, ListTokensRequest, RenewRequest, RevokeTokenRequest,
+    CreateTokenRequest, EnrolRequest, IdentityKind, ListTokensRequest, RenewRequest,
+    RevokeTokenRequest,
 };
 use comber_proto::host::v1::RetireHostRequest;
 use comber_proto::host::v1::host_service_client::HostServiceClient;
@@ -50,10 +51,10 @@ async fn what_cannot_be_enrolled_is_refused_and_spends_nothing() {
     let port = Port::open().await;
     let secret = port.token(for_hosts()).await;
     let mut client = EnrolmentServiceClient::new(port.as_stranger().await);
-    let request = |name: &str, csr: String| comber_proto::enrolment::v1::EnrolRequest {
+    let request = |name: &str, csr: String| EnrolRequest {
         secret: secret.clone(),
         name: name.to_owned(),
-        kind: comber_proto::enrolment::v1::IdentityKind::Host.into(),
+        kind: IdentityKind::Host.into(),
         signing_request: csr,
     };
     let garbage = [
@@ -91,6 +92,46 @@ async fn a_revoked_token_lets_nobody_in_and_lists_tell_no_secret() {
     assert_eq!(again.code(), Code::NotFound, "{again}");
     let refused = port.try_enrol(&secret, "web-1").await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    let events = port.core.events(0, 10).await.unwrap();
+    let (_, last) = events.last().unwrap();
+    assert_eq!(
+        last.text,
+        format!("the token {} was revoked by ada", token.id)
+    );
+}
+
+#[tokio::test]
+async fn whoever_becomes_an_operator_is_on_record() {
+    let port = Port::open().await;
+    let secret = port
+        .token(CreateTokenRequest {
+            kind: IdentityKind::Operator.into(),
+            ..CreateTokenRequest::default()
+        })
+        .await;
+    let wrong = port.try_enrol(&secret, "web-1").await.unwrap_err();
+    assert_eq!(wrong.code(), Code::Unauthenticated, "{wrong}");
+    let key = PrivateKey::generate().unwrap();
+    let mut client = EnrolmentServiceClient::new(port.as_stranger().await);
+    let request = EnrolRequest {
+        secret,
+        name: "grace".to_owned(),
+        kind: IdentityKind::Operator.into(),
+        signing_request: make_csr(&key, "grace").unwrap(),
+    };
+    let response = client.enrol(request).await.unwrap().into_inner();
+    let identity = Identity::new(key, response.certificate_chain, response.ca).unwrap();
+    let mut client = EnrolmentServiceClient::new(port.as_peer(&identity).await);
+    client.list_tokens(ListTokensRequest {}).await.unwrap();
+    let events = port.core.events(0, 10).await.unwrap();
+    let (_, last) = events.last().unwrap();
+    assert_eq!(
+        (last.kind.as_str(), last.text.as_str()),
+        (
+            "operator_enrolled",
+            "grace was enrolled with a token of ada"
+        )
+    );
 }
 
 #[tokio::test]
@@ -176,7 +217,7 @@ async fn what_a_retired_host_held_stays_worthless_when_its_name_is_enrolled_agai
         retired.message().contains("comber token create"),
         "{retired}"
     );
-    port.hand.advance(Duration::from_secs(60));
+    port.hand.advance(Duration::from_mins(1));
     let identity = port.enrol("web-1").await;
     let mut agent = Agent::attach(port.as_peer(&identity).await, idle())
         .await

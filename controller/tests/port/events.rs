@@ -45,8 +45,9 @@ async fn events_are_in_order_without_gaps_and_filters_hold() {
     let numbers: Vec<u64> = all.iter().map(|event| event.number).collect();
     assert_eq!(numbers, (1..=all.len() as u64).collect::<Vec<_>>());
     let mut kinds: BTreeMap<&str, u32> = BTreeMap::new();
-    all.iter()
-        .for_each(|event| *kinds.entry(&event.kind).or_default() += 1);
+    for event in &all {
+        *kinds.entry(&event.kind).or_default() += 1;
+    }
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
         [

@@ -27,8 +27,8 @@ async fn becomes(port: &Port, id: &str, wanted: impl Fn(&Host) -> bool) {
             changed.changed().await.unwrap();
         }
     };
-    let waited = tokio::time::timeout(PATIENCE, waiting).await;
-    assert!(waited.is_ok(), "{:#?}", host(port, id).await);
+    let in_time = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(in_time.is_ok(), "{:#?}", host(port, id).await);
 }
 
 #[tokio::test]
@@ -162,4 +162,28 @@ async fn empty_and_oversized_messages_end_the_stream() {
         .unwrap();
     let ended = agent.ends_with().await;
     assert_eq!(ended.code(), Code::OutOfRange, "{ended}");
+}
+
+#[tokio::test]
+async fn figures_are_counted_when_they_are_asked_for() {
+    let port = Port::open().await;
+    let identity = port.enrol("web-1").await;
+    port.enrol("web-2").await;
+    let mut agent = Agent::attach(port.as_peer(&identity).await, idle())
+        .await
+        .unwrap();
+    agent.hear().await.unwrap();
+    becomes(&port, "web-1", |host| host.connected).await;
+    let text = port.scrape();
+    for line in [
+        "comber_hosts{state=\"connected\"} 1",
+        "comber_hosts{state=\"disconnected\"} 1",
+        "comber_hosts{state=\"retired\"} 0",
+        "comber_agents{state=\"idle\"} 1",
+        "comber_agents{state=\"broken\"} 0",
+        "comber_rollouts{state=\"running\"} 0",
+        "comber_streams 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use comber_controller::api::{self, CertificateLives, Parts};
 use comber_controller::artifact::Artifacts;
 use comber_controller::core::{Core, Observer};
-use comber_controller::metrics::ServeMetrics;
+use comber_controller::metrics::{ServeMetrics, WorldCollector};
 use comber_controller::pki::{Ca, RenewingCertificate};
 use comber_controller::serve::{Limits, Server, serve};
 use comber_controller::store::{Options, Store};
@@ -71,6 +71,8 @@ impl Port {
         let artifacts = Arc::new(Artifacts::open(&place, MAX_SIZE, clock.wall()).unwrap());
         let mut metrics = Metrics::new("controller", "0");
         let measured = ServeMetrics::register(&mut metrics);
+        let counts = Box::new(WorldCollector::new(core.clone()));
+        metrics.registry().register_collector(counts);
         let names = vec!["localhost".to_owned()];
         let certificate =
             RenewingCertificate::issue(Arc::clone(&ca), names, LIFE, 0, clock.wall()).unwrap();

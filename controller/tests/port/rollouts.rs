@@ -182,12 +182,12 @@ async fn a_rollout_is_started_watched_paused_and_aborted_behind_a_fence() {
         last.await.expect("the fence stays open").is_none(),
         "something after the end"
     );
-    let list = client
+    let answer = client
         .list_rollouts(ListRolloutsRequest::default())
         .await
         .unwrap();
-    let list = list.into_inner().rollouts;
-    assert_eq!((list.len(), list[0].state()), (1, RolloutState::Aborted));
+    let all = answer.into_inner().rollouts;
+    assert_eq!((all.len(), all[0].state()), (1, RolloutState::Aborted));
     drop(port);
 }
 
@@ -273,10 +273,10 @@ async fn everything_explains_itself_with_what_can_be_typed() {
     let mut hosts = HostServiceClient::new(port.as_operator().await);
     let request = ExplainHostRequest { id: canary.clone() };
     let host = hosts.explain_host(request).await.unwrap().into_inner();
-    let [part] = host.rollouts.as_slice() else {
+    let [explained] = host.rollouts.as_slice() else {
         panic!("{host:#?}");
     };
-    assert_eq!(part.holds.first(), held.hold.as_ref());
+    assert_eq!(explained.holds.first(), held.hold.as_ref());
     let request = GetHostRequest { id: canary.clone() };
     let known = hosts.get_host(request).await.unwrap().into_inner();
     assert_eq!(

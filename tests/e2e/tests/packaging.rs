@@ -1,5 +1,5 @@
-//! The configuration files that packages install say what is true: each setting that they name exists, and its default is
-//! the one they give.
+//! The configuration files that packages install say what is true: they name each setting that there is, and its default
+//! is the one they give.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,23 +11,54 @@ use comber_test_support::Binaries;
 /// Settings that have no default, or one that is the machine's own: the file gives an example.
 const EXAMPLES: [&str; 4] = ["controller", "name", "variables.PORT", "artifacts.dir"];
 
-/// What `show-config` prints, by key; settings that are not set are absent.
+/// A setting as `show-config` prints it.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    value: String,
+    /// Where it comes from: a file, or its being the default.
+    origin: String,
+}
+
 #[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
-fn shown(program: &Path, file: Option<&Path>) -> BTreeMap<String, String> {
-    let mut command = Command::new(program);
-    if let Some(file) = file {
-        command.arg("--config").arg(file);
-    }
-    let output = command.arg("show-config").output().unwrap();
+fn ask(program: &Path, file: &Path, question: &str) -> String {
+    let output = Command::new(program)
+        .arg("--config")
+        .arg(file)
+        .arg(question)
+        .output()
+        .unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{}: {error}", program.display());
-    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success(),
+        "{} {question}: {error}",
+        program.display()
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What `show-config` prints, by key; settings that are not set are absent.
+fn shown(program: &Path, file: &Path) -> BTreeMap<String, Shown> {
+    let text = ask(program, file, "show-config");
     let set = text.lines().filter_map(|line| line.split_once(" = "));
     set.map(|(key, rest)| {
-        let value = rest.rsplit_once("  #").map_or(rest, |(value, _)| value);
-        (key.to_owned(), value.to_owned())
+        let (value, origin) = rest.rsplit_once("  # ").unwrap_or((rest, ""));
+        let shown = Shown {
+            value: value.to_owned(),
+            origin: origin.to_owned(),
+        };
+        (key.to_owned(), shown)
     })
     .collect()
+}
+
+/// The file with every setting in force. A setting's comment has no space after the mark, an explanation's has.
+fn uncommented(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        line.strip_prefix('#')
+            .filter(|rest| !rest.starts_with(' '))
+            .unwrap_or(line)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[track_caller]
@@ -38,39 +69,37 @@ fn holds(program: &Path, name: &str) {
         .join(name);
     let text = fs::read_to_string(source).unwrap();
     let home = tempfile::tempdir().unwrap();
-    let file: PathBuf = home.path().join(name);
-    // A setting's comment has no space after the mark, an explanation's has.
-    let uncommented: Vec<&str> = text
+    let place = |name: &str, content: &str| {
+        let file: PathBuf = home.path().join(name);
+        fs::write(&file, content).unwrap();
+        file
+    };
+    let defaults = shown(program, &place("empty.toml", ""));
+    let file = place("whole.toml", &uncommented(&text));
+    ask(program, &file, "check-config");
+    let written = shown(program, &file);
+    let text_of_whole = ask(program, &file, "show-config");
+    let unset: Vec<&str> = text_of_whole
         .lines()
-        .map(|line| {
-            line.strip_prefix('#')
-                .filter(|rest| !rest.starts_with(' '))
-                .unwrap_or(line)
-        })
+        .filter(|line| line.ends_with(" is not set"))
         .collect();
-    fs::write(&file, uncommented.join("\n")).unwrap();
-    let defaults = shown(program, None);
-    let written = shown(program, Some(&file));
-    for (key, value) in &written {
-        if EXAMPLES.contains(&key.as_str()) {
-            continue;
-        }
-        assert_eq!(
-            Some(value),
-            defaults.get(key),
-            "{name}: {key} has another default"
-        );
-    }
-    for key in defaults.keys() {
-        let short = key.rsplit('.').next().unwrap();
+    assert!(unset.is_empty(), "{name} does not name these: {unset:?}");
+    for (key, setting) in &written {
         assert!(
-            text.contains(&format!("#{short} = ")),
-            "{name} does not name {key}"
+            setting.origin.ends_with("whole.toml"),
+            "{name} does not name {key}: {setting:?}"
         );
+        if !EXAMPLES.contains(&key.as_str()) {
+            let default = defaults.get(key).map(|default| &default.value);
+            assert_eq!(
+                Some(&setting.value),
+                default,
+                "{name}: {key} has another default"
+            );
+        }
     }
-    fs::write(&file, &text).unwrap();
     assert_eq!(
-        shown(program, Some(&file)),
+        shown(program, &place("installed.toml", &text)),
         defaults,
         "{name} changes something as it is installed"
     );

@@ -73,6 +73,15 @@ pub(super) fn agent_state(input: &PlanInput, member: &Member) -> &'static str {
 }
 
 fn detail(member: &Member) -> String {
+    let state = standing(member);
+    match &member.roll_back {
+        Some(RollBack::Failed { failure }) => format!("{state}; could not go back: {failure}"),
+        Some(RollBack::Impossible { why }) => format!("{state}; cannot go back: {why}"),
+        Some(RollBack::Wanted | RollBack::Done) | None => state,
+    }
+}
+
+fn standing(member: &Member) -> String {
     let state = match &member.state {
         MemberState::Waiting => "waits for its turn".to_owned(),
         MemberState::Unreached { overdue: false } => "has not confirmed receipt".to_owned(),

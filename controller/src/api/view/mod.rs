@@ -29,3 +29,6 @@ fn outcomes(counts: Outcomes) -> wire::Outcomes {
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

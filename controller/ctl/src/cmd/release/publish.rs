@@ -16,7 +16,7 @@ use comber_proto::release::v1::{
 };
 use comber_runtime::backoff::Backoff;
 use tokio_stream::StreamExt as _;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{build, promised};
 use crate::client::Client;
@@ -28,8 +28,9 @@ use crate::watch::Meter;
 
 /// The most that the protocol allows in one message.
 const PIECE: usize = 256 << 10;
-/// Times that a broken upload is resumed without any progress before it is given up.
-const TRIES: u32 = 8;
+/// Times that a broken upload is resumed without any progress before it is given up: longer than the controller needs to
+/// notice that the connection of the try before is dead, about 40 seconds.
+const TRIES: u32 = 14;
 
 /// Publishes a bundle, or builds a directory and publishes it. Can be broken off and repeated: it goes on where it was.
 #[derive(Debug, Args)]
@@ -107,7 +108,9 @@ async fn upload(
             Ok(Stands::At(_)) => Status::unavailable("the upload does not get on"),
             Err(status) => status,
         };
-        if !is_connection(&status) || backoff.tries() >= TRIES {
+        // While the try before still counts as under way, another one is told to wait.
+        let may_pass = is_connection(&status) || status.code() == Code::Aborted;
+        if !may_pass || backoff.tries() >= TRIES {
             meter.clear();
             return Err(client
                 .refused(doing, &status)
