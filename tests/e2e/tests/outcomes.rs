@@ -91,7 +91,8 @@ fn silence_is_never_lost() {
 /// One host works for as long as its file is there, so that the other waits for its place.
 fn one_at_a_time(silent: &str) -> (Product, String) {
     let mut slow = Product::good("1");
-    slow.start = "while test -e ../../../slow; do sleep 0.1; done".to_owned();
+    slow.start
+        .push_str("while test -e ../../../slow; do sleep 0.1; done");
     let spec = format!(
         "release = \"app@1\"\nselector = \"true\"\n[pace]\nmax_in_flight = 1\n[budget]\nfailures = {{ max = \"100%\" }}\nsilent = {silent}\n[[wave]]\nhosts = \"rest\"\n"
     );
