@@ -106,23 +106,42 @@ impl<S: Source> HostEffects<S> {
         let missing = self.fetcher.missing(artifact);
         let needs = preflight::needs(artifact, missing, self.fetcher.staging(), &self.site.root);
         preflight::space(&needs).map_err(fails(FailureClass::Preflight))?;
+        let verified = self.proven(release, artifact).await?;
+        let record = Record::new(*artifact, verified.manifest().clone());
+        self.stage(&record, verified).await?;
+        self.drop_part(artifact);
+        Ok(Recipe::from(&record.manifest))
+    }
+
+    /// Fetches and proves. Bytes that an earlier process left may have lost in a power cut what had not reached the disk:
+    /// that is no fault of the release, so then all of it is fetched once more.
+    async fn proven(&self, release: &ReleaseId, artifact: &Artifact) -> Result<Verified, Failure> {
+        let goes_on = self.fetcher.missing(artifact) < artifact.carried_length;
+        match self.proven_once(release, artifact).await {
+            Err(failure) if goes_on && failure.class == FailureClass::Trust => {
+                let detail = &failure.detail;
+                tracing::warn!(%release, %detail, "what an earlier fetch left is damaged, all is fetched again");
+                self.proven_once(release, artifact).await
+            }
+            proven => proven,
+        }
+    }
+
+    async fn proven_once(
+        &self,
+        release: &ReleaseId,
+        artifact: &Artifact,
+    ) -> Result<Verified, Failure> {
         let fetched = self.fetcher.fetch(artifact).await;
         let unverified = fetched.map_err(fails(FailureClass::Fetch))?;
         let assigned = release.clone();
         let judged = tokio::task::spawn_blocking(move || unverified.verify(&assigned)).await;
         let judged = judged.map_err(fails(FailureClass::Fetch))?;
-        let verified = match judged {
-            Ok(verified) => verified,
-            Err(error) => {
-                // Bytes that are wrong stay wrong; the next try begins with none.
-                self.drop_part(artifact);
-                return Err(Failure::new(error.class(), error_chain(&error)));
-            }
-        };
-        let record = Record::new(*artifact, verified.manifest().clone());
-        self.stage(&record, verified).await?;
-        self.drop_part(artifact);
-        Ok(Recipe::from(&record.manifest))
+        judged.map_err(|error| {
+            // Bytes that are wrong stay wrong; the next try begins with none.
+            self.drop_part(artifact);
+            Failure::new(error.class(), error_chain(&error))
+        })
     }
 
     async fn stage(&self, record: &Record, verified: Verified) -> Result<(), Failure> {

@@ -419,3 +419,29 @@ async fn the_host_may_ask_for_a_reboot_and_is_asked() {
     world.effects.reboot(&change.release).await.unwrap();
     assert!(world.host.dir().join("rebooted").exists());
 }
+
+#[tokio::test]
+async fn what_a_power_cut_left_of_a_fetch_is_fetched_again_and_blames_nobody() {
+    let world = World::new();
+    let change = world.release("1.0", "", None);
+    let Action::Install { artifact } = &change.action else {
+        panic!("{change:?}");
+    };
+    let part = world.effects.fetcher.part(&artifact.digest);
+    fs::create_dir_all(world.effects.fetcher.staging()).unwrap();
+    // The file has its length and none of its bytes, as some file systems leave it.
+    let half = usize::try_from(artifact.carried_length / 2).unwrap();
+    fs::write(&part, vec![0; half]).unwrap();
+    world.install(&change).await;
+    assert!(!part.exists());
+    // All of them can be there and be wrong.
+    let other = world.release("2.0", "", Some(&change));
+    let Action::Install { artifact } = &other.action else {
+        panic!("{other:?}");
+    };
+    let part = world.effects.fetcher.part(&artifact.digest);
+    let whole = usize::try_from(artifact.carried_length).unwrap();
+    fs::write(&part, vec![0; whole]).unwrap();
+    world.install(&other).await;
+    assert_eq!(world.active("webapp").await.unwrap(), "2.0");
+}

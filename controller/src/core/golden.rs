@@ -56,6 +56,37 @@ fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, recor
         &read, record,
         "{name} is read as something else than it was"
     );
+    let (old, new) = (json(&stored), json(&encode(record)));
+    assert_eq!(old["v"], new["v"], "{name} is written in another version");
+    // A version before this one, started again after an upgrade that went wrong, finds what it knows.
+    kept(name, &old["d"], &new["d"]);
+}
+
+fn json(bytes: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+/// What was written is still written, at the same place; a field may be added.
+#[track_caller]
+fn kept(place: &str, old: &serde_json::Value, new: &serde_json::Value) {
+    let (Some(fields), Some(_)) = (old.as_object(), new.as_object()) else {
+        assert_eq!(old, new, "{place} is written in another form");
+        return;
+    };
+    for (field, value) in fields {
+        kept(&format!("{place}.{field}"), value, &new[field]);
+    }
+}
+
+/// Each word is read, and written again as it was.
+#[track_caller]
+fn words<T: Serialize + DeserializeOwned>(words: &str) {
+    for word in words.split_whitespace() {
+        let written = serde_json::Value::from(word);
+        let read: T = serde_json::from_value(written.clone())
+            .unwrap_or_else(|error| panic!("{word} is not read any more: {error}"));
+        assert_eq!(serde_json::to_value(&read).unwrap(), written);
+    }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -318,4 +349,75 @@ fn tokens() {
         created_at: at(0),
     };
     golden("token", &token);
+}
+
+/// Words may be added here; one that stands here is in somebody's store.
+#[test]
+fn words_that_were_ever_stored() {
+    words::<AgentState>(
+        "idle fetching staged awaiting_permit activating rebooting verifying committed rolling_back rolled_back broken",
+    );
+    words::<RolloutState>("draft running paused halted rolling_back completed aborted");
+    words::<FailureClass>(
+        "fetch trust preflight install reboot health rollback timeout silent rejected",
+    );
+    words::<ExcludedReason>("not_applicable superseded cancelled retired no_longer_selected");
+    words::<EventKind>(
+        "host_enrolled host_labelled host_retired operator_enrolled token_created token_revoked release_published \
+         release_deleted rollout_created rollout_started rollout_paused rollout_resumed rollout_halted \
+         rollout_rolling_back rollout_rolled_back rollout_completed rollout_aborted rollout_fenced wave_opened \
+         wave_passed outcome_changed host_rolled_back",
+    );
+    words::<TokenKind>("host operator");
+}
+
+#[test]
+fn reasons_of_halts() {
+    let (failed, finished, max) = (3, 20, Amount::Count(2));
+    let success = "98%".parse().unwrap();
+    let reasons = [
+        HaltReason::ClassBudget {
+            class: FailureClass::Reboot,
+            failed,
+            finished,
+            max,
+        },
+        HaltReason::UnreachedBudget {
+            unreached: 3,
+            asked: 20,
+            max,
+        },
+        HaltReason::GateImpossible {
+            succeeded: 1,
+            failed,
+            counted: 20,
+            success,
+        },
+        HaltReason::PlanRefused {
+            finding: "a wave opens too early".into(),
+        },
+    ];
+    for reason in reasons {
+        let name = format!("halt_{}", reason.rule());
+        let (at, wave) = (at(3), 1);
+        golden(&name, &Halt { at, wave, reason });
+    }
+}
+
+#[test]
+fn ways_back_and_clocks() {
+    let ways = [
+        ("wanted", RollBack::Wanted),
+        ("done", RollBack::Done),
+        (
+            "impossible",
+            RollBack::Impossible {
+                why: "webapp@1 is not published any more".into(),
+            },
+        ),
+    ];
+    for (name, way) in ways {
+        golden(&format!("roll_back_{name}"), &way);
+    }
+    golden("clock_running", &AttemptClock::Running { deadline: at(60) });
 }

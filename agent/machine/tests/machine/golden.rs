@@ -1,14 +1,19 @@
 //! The ledger's form on disk, for ever: every agent must read what any older one wrote.
+//!
+//! `COMBER_ACCEPT=1` writes the file of a state that has none yet. A file that is there is never written again.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use comber_machine::{
-    Bad, BootId, Ledger, LedgerError, Moment, Next, Product, Recipe, State, Work,
+    Bad, BootId, Ledger, LedgerError, Moment, Next, Product, Recipe, Request, State, Way, Work,
 };
 use comber_model::host::AttemptStatus;
 use comber_model::release::RebootPolicy;
 use comber_model::{
-    Action, Failure, FailureClass, Generation, Installed, Nonce, Report, ReportResult, RolloutId,
+    Action, AgentState, Failure, FailureClass, Generation, Installed, Nonce, Report, ReportResult,
+    RolloutId,
 };
 use jiff::Timestamp;
 
@@ -107,5 +112,149 @@ fn a_torn_ledger_is_refused() {
             Ledger::from_json(&whole[..length]).is_err(),
             "cut at {length}"
         );
+    }
+}
+
+fn moment(seconds: u64) -> Moment {
+    Moment {
+        boot_id: BootId("boot-1".to_owned()),
+        at: Duration::from_secs(seconds),
+    }
+}
+
+fn work(began_in: Option<BootId>) -> Work {
+    let release = build::release("webapp@2");
+    Work {
+        assignment: build::assignment(build::install(&release), release),
+        generation: Generation(4),
+        started_at: "2026-11-24T08:00:00Z".parse().unwrap(),
+        before: None,
+        began_in,
+    }
+}
+
+/// Every state with all its fields, and both of its shapes where a field makes two.
+fn states() -> Vec<(&'static str, State)> {
+    let failure = Failure::new(FailureClass::Health, "the page is empty");
+    let (recipe, deadline) = (build::recipe(RebootPolicy::Required, true), moment(700));
+    let boot = BootId("boot-1".to_owned());
+    let (fresh, begun) = (work(None), work(Some(boot.clone())));
+    let rebooting = |way, again, refused: Option<&str>| State::Rebooting {
+        work: begun.clone(),
+        recipe: recipe.clone(),
+        way,
+        from: boot.clone(),
+        deadline: deadline.clone(),
+        again,
+        refused: refused.map(str::to_owned),
+    };
+    let rolling_back = |lapsed| State::RollingBack {
+        work: begun.clone(),
+        recipe: recipe.clone(),
+        failure: failure.clone(),
+        deadline: deadline.clone(),
+        resumed: 2,
+        lapsed,
+    };
+    let awaiting = |request| State::AwaitingPermit {
+        work: fresh.clone(),
+        recipe: recipe.clone(),
+        request,
+    };
+    let asked = Request {
+        nonce: Nonce(u64::MAX),
+        asked: moment(90),
+    };
+    let back = Way::Back {
+        failure: failure.clone(),
+    };
+    vec![
+        ("idle", State::Idle),
+        (
+            "fetching",
+            State::Fetching {
+                work: fresh.clone(),
+            },
+        ),
+        (
+            "staged",
+            State::Staged {
+                work: fresh.clone(),
+                recipe: recipe.clone(),
+                deadline: deadline.clone(),
+            },
+        ),
+        ("awaiting_permit", awaiting(None)),
+        ("awaiting_permit-asked", awaiting(Some(asked))),
+        (
+            "activating",
+            State::Activating {
+                work: begun.clone(),
+                recipe: recipe.clone(),
+                leave: moment(120),
+                deadline: deadline.clone(),
+                resumed: 1,
+            },
+        ),
+        ("rebooting", rebooting(Way::Forward, None, None)),
+        (
+            "rebooting-refused",
+            rebooting(back, Some(moment(95)), Some("busy")),
+        ),
+        (
+            "verifying",
+            State::Verifying {
+                work: begun.clone(),
+                recipe: recipe.clone(),
+                activated: true,
+                deadline: deadline.clone(),
+                resumed: 1,
+            },
+        ),
+        ("committed", State::Committed { report: 6 }),
+        ("rolling_back", rolling_back(false)),
+        ("rolling_back-lapsed", rolling_back(true)),
+        ("rolled_back", State::RolledBack { report: 6 }),
+        ("broken", State::Broken { failure }),
+    ]
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "accepting new files is asked for by environment"
+)]
+fn accepts() -> bool {
+    std::env::var_os("COMBER_ACCEPT").is_some()
+}
+
+#[test]
+fn a_host_is_taken_up_again_in_any_state_that_was_ever_written() {
+    let place = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/machine/golden/ledger-v1");
+    for (name, state) in states() {
+        let mut ledger = Ledger::new("2026-11-24T08:00:00Z".parse().unwrap());
+        ledger.state = state;
+        let path = place.join(format!("{name}.json"));
+        if !path.exists() && accepts() {
+            fs::create_dir_all(&place).unwrap();
+            fs::write(&path, ledger.to_json().unwrap()).unwrap();
+        }
+        let stored = fs::read(&path).unwrap_or_else(|error| {
+            panic!("{}: {error}; write it with COMBER_ACCEPT=1", path.display())
+        });
+        assert_eq!(Ledger::from_json(&stored).unwrap(), ledger, "{name}");
+        let written = ledger.to_json().unwrap();
+        let (written, stored) = (
+            String::from_utf8_lossy(&written),
+            String::from_utf8_lossy(&stored),
+        );
+        assert_eq!(written, stored, "the form of {name} on disk changed");
+    }
+}
+
+#[test]
+fn every_state_has_a_file() {
+    let kinds: Vec<AgentState> = states().iter().map(|(_, state)| state.kind()).collect();
+    for kind in AgentState::ALL {
+        assert!(kinds.contains(&kind), "{kind:?} has no file");
     }
 }
