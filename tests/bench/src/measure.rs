@@ -41,6 +41,7 @@ impl Stopwatch {
 }
 
 /// Runs the benchmark and prints its figures.
+#[expect(clippy::too_many_lines, reason = "one run, told in its order")]
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut lab = tokio::task::spawn_blocking(|| Lab::with(&LabOptions::default())).await??;
     let empty = memory(&mut lab)?;
