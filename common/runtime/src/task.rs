@@ -3,7 +3,7 @@
 //! A process that lost a task but goes on is worse than one that restarts: it looks alive and does half its work.
 //! Invariant: when a spawned future panics, its name is logged and the [`Shutdown`] token is set.
 
-use std::{future::Future, pin::pin};
+use std::future::Future;
 
 use hyper::rt::Executor;
 use tokio::task::JoinHandle;
@@ -71,9 +71,14 @@ impl Drop for PanicGuard<'_> {
     }
 }
 
-async fn stop_on_panic<F: Future>(name: &'static str, shutdown: Shutdown, future: F) -> F::Output {
-    let mut future = pin!(future);
-    std::future::poll_fn(|context| {
+fn stop_on_panic<F: Future>(
+    name: &'static str,
+    shutdown: Shutdown,
+    future: F,
+) -> impl Future<Output = F::Output> {
+    // Boxed, since an async function would keep the future's room twice: as its argument, and where it is pinned.
+    let mut future = Box::pin(future);
+    std::future::poll_fn(move |context| {
         // Armed only around the poll: a task dropped by `abort` or by the end of the runtime has not panicked.
         let mut guard = PanicGuard {
             name,
@@ -84,7 +89,6 @@ async fn stop_on_panic<F: Future>(name: &'static str, shutdown: Shutdown, future
         guard.armed = false;
         polled
     })
-    .await
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ mod fence;
 mod gate;
 mod hold;
 mod input;
+mod overlay;
 mod plan;
 mod preview;
 mod scratch;

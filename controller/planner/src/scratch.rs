@@ -4,7 +4,9 @@
 //! [`Scratch::set_member`], [`Scratch::set_rollout`] or [`Scratch::set_desired`], so that counts, events and the
 //! number of changes always agree with the records.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use comber_model::event::{Event, EventKind};
 use comber_model::release::Release;
@@ -12,6 +14,7 @@ use comber_model::rollout::{Member, Rollout, RolloutState};
 use comber_model::{Assignment, Desired, Generation, HostId, RolloutId};
 use jiff::Timestamp;
 
+use crate::overlay::Overlay;
 use crate::tally::Tally;
 use crate::{HostView, Plan, PlanInput, attention};
 
@@ -26,18 +29,44 @@ pub(crate) struct Scratch<'a> {
     /// Records changed so far, for the step reports.
     pub(crate) changes: u32,
     rollouts: BTreeMap<RolloutId, Rollout>,
-    members: BTreeMap<RolloutId, BTreeMap<&'a HostId, Member>>,
+    members: BTreeMap<RolloutId, Overlay<'a, Member>>,
+    /// The input's members and hosts in `attention`, found quickly.
+    before: BTreeMap<RolloutId, Overlay<'a, &'a Member>>,
+    hosts: Overlay<'a, &'a HostView>,
+    /// What `attention` gave last, and after how many changes.
+    looked_at: RefCell<BTreeMap<RolloutId, (u32, Attention<'a>)>>,
     /// Members to look at beside those of the input's `attention`.
     extra: BTreeMap<RolloutId, BTreeSet<&'a HostId>>,
     tallies: BTreeMap<RolloutId, Tally>,
-    desired: BTreeMap<&'a HostId, Desired>,
+    desired: Overlay<'a, Desired>,
     events: Vec<Event>,
     wake: Option<Timestamp>,
 }
 
+/// Hosts to look at, by name.
+pub(crate) type Attention<'a> = Rc<[&'a HostId]>;
+
 impl<'a> Scratch<'a> {
     pub(crate) fn new(input: &'a PlanInput, now: Timestamp) -> Self {
+        let mut hosts = Overlay::default();
+        let mut before = BTreeMap::new();
+        for (id, view) in &input.rollouts {
+            let members: &mut Overlay<'a, &'a Member> = before.entry(*id).or_default();
+            for host in &view.attention {
+                if let Some(member) = view.members.get(host) {
+                    members.insert(host, member);
+                }
+                if !hosts.contains(host)
+                    && let Some(view) = input.hosts.get(host)
+                {
+                    hosts.insert(host, view);
+                }
+            }
+        }
         Self {
+            before,
+            hosts,
+            looked_at: RefCell::default(),
             input,
             now,
             generation: input.generation.next(),
@@ -46,7 +75,7 @@ impl<'a> Scratch<'a> {
             members: BTreeMap::new(),
             extra: BTreeMap::new(),
             tallies: BTreeMap::new(),
-            desired: BTreeMap::new(),
+            desired: Overlay::default(),
             events: Vec::new(),
             wake: None,
         }
@@ -85,7 +114,13 @@ impl<'a> Scratch<'a> {
 
     pub(crate) fn member(&self, id: RolloutId, host: &HostId) -> Option<&Member> {
         let changed = self.members.get(&id).and_then(|members| members.get(host));
-        changed.or_else(|| self.input.rollouts.get(&id)?.members.get(host))
+        changed.or_else(|| self.member_before(id, host))
+    }
+
+    fn member_before(&self, id: RolloutId, host: &HostId) -> Option<&'a Member> {
+        let quick = self.before.get(&id).and_then(|members| members.get(host));
+        let slow = || self.input.rollouts.get(&id)?.members.get(host);
+        quick.copied().or_else(slow)
     }
 
     /// Every member as planned so far. Costs a look at each: for what happens once per wave or rollout.
@@ -96,24 +131,31 @@ impl<'a> Scratch<'a> {
         let changed = self.members.get(&id);
         let input: &'a PlanInput = self.input;
         let old = input.rollouts[&id].members.iter();
-        old.filter(move |(host, _)| !changed.is_some_and(|c| c.contains_key(host)))
+        old.filter(move |(host, _)| !changed.is_some_and(|c| c.contains(host)))
             .map(|(host, member)| -> (&'a HostId, &'s Member) { (host, member) })
-            .chain(
-                changed
-                    .into_iter()
-                    .flatten()
-                    .map(|(host, member)| (*host, member)),
-            )
+            .chain(changed.map(Overlay::sorted).unwrap_or_default())
     }
 
     /// Members that time or their host's status alone can change, by name.
-    pub(crate) fn attention(&self, id: RolloutId) -> Vec<&'a HostId> {
+    pub(crate) fn attention(&self, id: RolloutId) -> Attention<'a> {
+        let mut looked_at = self.looked_at.borrow_mut();
+        match looked_at.get(&id) {
+            Some((changes, hosts)) if *changes == self.changes => Rc::clone(hosts),
+            Some(_) | None => {
+                let hosts: Attention<'a> = self.find_attention(id).into();
+                looked_at.insert(id, (self.changes, Rc::clone(&hosts)));
+                hosts
+            }
+        }
+    }
+
+    fn find_attention(&self, id: RolloutId) -> Vec<&'a HostId> {
         let rollout = self.rollout(id);
         let input: &'a PlanInput = self.input;
         let base = &input.rollouts[&id].attention;
         let touched = self.members.get(&id);
         let is_as_before = |host: &HostId| {
-            !self.rollouts.contains_key(&id) && touched.is_none_or(|t| !t.contains_key(host))
+            !self.rollouts.contains_key(&id) && touched.is_none_or(|t| !t.contains(host))
         };
         let needed = |host: &&'a HostId| {
             is_as_before(host)
@@ -124,9 +166,12 @@ impl<'a> Scratch<'a> {
         match self.extra.get(&id) {
             None => base.iter().filter(needed).collect(),
             Some(extra) => {
-                let mut all = extra.clone();
-                all.extend(base);
-                all.into_iter().filter(needed).collect()
+                let both = base.iter().chain(extra.iter().copied());
+                let mut all: Vec<&HostId> = both.filter(needed).collect();
+                // Two sorted runs: merged in one pass.
+                all.sort();
+                all.dedup();
+                all
             }
         }
     }
@@ -141,21 +186,30 @@ impl<'a> Scratch<'a> {
         self.members
             .get(&id)
             .into_iter()
-            .flat_map(|members| members.keys().copied())
+            .flat_map(Overlay::sorted)
+            .map(|(host, _)| host)
             .collect()
     }
 
     pub(crate) fn host(&self, host: &HostId) -> Option<&'a HostView> {
-        self.input.hosts.get(host)
+        let quick = self.hosts.get(host).copied();
+        quick.or_else(|| self.input.hosts.get(host))
+    }
+
+    /// What the host shall run as planned so far; absent for a host that is unknown.
+    pub(crate) fn desired_now(&self, host: &HostId) -> Option<&Desired> {
+        let old = || self.host(host).map(|view| &view.desired);
+        self.desired.get(host).or_else(old)
     }
 
     pub(crate) fn desired(&self, host: &HostId) -> Desired {
-        let old = || self.input.hosts.get(host).map(|view| view.desired.clone());
-        self.desired
-            .get(host)
-            .cloned()
-            .or_else(old)
-            .unwrap_or_default()
+        self.desired_now(host).cloned().unwrap_or_default()
+    }
+
+    /// True where the host may activate, as planned so far.
+    pub(crate) fn has_permit(&self, host: &HostId) -> bool {
+        self.desired_now(host)
+            .is_some_and(|desired| desired.grant.is_some())
     }
 
     /// The host's assignment on behalf of this rollout.
@@ -166,10 +220,7 @@ impl<'a> Scratch<'a> {
 
     /// The host's assignment, of whatever rollout.
     pub(crate) fn assignment(&self, host: &HostId) -> Option<&Assignment> {
-        match self.desired.get(host) {
-            Some(desired) => desired.assignment.as_ref(),
-            None => self.input.hosts.get(host)?.desired.assignment.as_ref(),
-        }
+        self.desired_now(host)?.assignment.as_ref()
     }
 
     /// Asks for a plan at that time. Past times ask for nothing: their consequences are in this plan.
@@ -204,9 +255,10 @@ impl<'a> Scratch<'a> {
             return;
         }
         let old_outcome = old.map(Member::outcome);
-        let mut tally = self.tally(id).clone();
+        let counted = self.tallies.remove(&id);
+        let mut tally = counted.unwrap_or_else(|| self.input.rollouts[&id].tally.clone());
         tally.add(&member);
-        if let Some(old) = old {
+        if let Some(old) = self.member(id, key) {
             tally.remove(old);
         }
         self.tallies.insert(id, tally);
@@ -344,11 +396,13 @@ impl<'a> Scratch<'a> {
         for (id, members) in self.members {
             let old = &input.rollouts[&id].members;
             let changed = members
-                .into_values()
+                .into_sorted()
+                .into_iter()
+                .map(|(_, member)| member)
                 .filter(|m| old.get(&m.host) != Some(m));
             plan.members.extend(changed.map(|member| (id, member)));
         }
-        for (host, desired) in self.desired {
+        for (host, desired) in self.desired.into_sorted() {
             if input.hosts[host].desired != desired {
                 plan.desired.push((host.clone(), desired));
             }

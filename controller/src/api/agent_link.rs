@@ -47,14 +47,14 @@ impl AgentLinkService for AgentLink {
         let mut attachment = self.core.attach(&host).await?;
         // The desired state is sent first, whatever it is.
         attachment.desired.mark_changed();
-        let link = Link {
+        let link = Box::new(Link {
             core: self.core.clone(),
             shutdown: self.shutdown.clone(),
             inbound: request.into_inner(),
             attachment,
             host,
             silent: Some(Box::pin(tokio::time::sleep(FIRST_MESSAGE))),
-        };
+        });
         let stream = stream::unfold(Some(link), |link| async {
             let mut link = link?;
             match link.next().await {
@@ -115,7 +115,8 @@ impl Link {
     async fn next(&mut self) -> Result<LinkResponse, Over> {
         loop {
             match self.wake().await? {
-                Woken::Said(Some(request)) => self.hear(*request).await?,
+                // Boxed, since a host says something now and then, and its stream stays.
+                Woken::Said(Some(request)) => Box::pin(self.hear(*request)).await?,
                 Woken::Said(None) => return Err(Over::Closed),
                 Woken::Changed => return Ok(self.tell()),
             }

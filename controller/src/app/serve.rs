@@ -163,6 +163,8 @@ async fn open_store(settings: &ControllerSettings, times: Arc<StateMetrics>) -> 
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let options = Options {
         observer: Some(times),
+        // Nobody in this process watches the store: the core knows what it writes.
+        history: 0,
         ..Options::default()
     };
     let open = move || Store::open(&dir, options);

@@ -21,10 +21,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
-use super::Server;
+use super::{Server, Stream};
 use crate::api::access::{self, Peer};
 use crate::core::World;
 
@@ -37,7 +35,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Serves one connection to its end.
-pub(super) async fn converse(server: &Arc<Server>, stream: TlsStream<TcpStream>, peer: Peer) {
+pub(super) async fn converse(server: &Arc<Server>, stream: Stream, peer: Peer) {
     let service = service_fn(|request| answer(Arc::clone(server), peer.clone(), request));
     let mut builder = http1::Builder::new();
     builder

@@ -9,12 +9,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
 use tower_service::Service as _;
 
-use super::Server;
+use super::{Server, Stream};
 use crate::api::access::{self, Peer};
 
 /// Bytes that a peer may send on one stream, and on the connection, before they are read: bounds what a hostile peer
@@ -27,7 +25,7 @@ const STREAMS: u32 = 64;
 const HEADERS: u32 = 16 << 10;
 
 /// Serves one connection to its end.
-pub(super) async fn converse(server: &Arc<Server>, stream: TlsStream<TcpStream>, peer: Peer) {
+pub(super) async fn converse(server: &Arc<Server>, stream: Stream, peer: Peer) {
     let mut builder = http2::Builder::new(TaskExecutor::new("call", &server.shutdown));
     builder
         .timer(TokioTimer::new())
@@ -37,7 +35,10 @@ pub(super) async fn converse(server: &Arc<Server>, stream: TlsStream<TcpStream>,
         .max_header_list_size(HEADERS)
         .keep_alive_interval(server.limits.keepalive)
         .keep_alive_timeout(server.limits.keepalive_timeout);
-    let service = service_fn(|request| call(Arc::clone(server), peer.clone(), request));
+    let service = service_fn(|request| {
+        // Boxed, so that its room is free again while the response streams, for a host's whole stay.
+        Box::pin(call(Arc::clone(server), peer.clone(), request))
+    });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Both arms may be dropped: the connection is polled on below.
     let ended = tokio::select! {

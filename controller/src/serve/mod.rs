@@ -102,6 +102,9 @@ pub async fn serve(listener: TcpListener, server: Server) {
     let _drained = tokio::time::timeout(DRAIN, places.acquire_many(all)).await;
 }
 
+/// A connection after its handshake. Boxed: it is large, and passed on more than once while futures keep room for it.
+type Stream = Box<TlsStream<TcpStream>>;
+
 /// A connection before its handshake.
 struct Accepted {
     stream: TcpStream,
@@ -127,15 +130,18 @@ async fn converse(server: Arc<Server>, accepted: Accepted, strangers: Arc<Semaph
         address,
         _place,
     } = accepted;
-    match greet(&server, stream, address).await {
-        Ok((stream, peer)) if peer.identity.is_some() => talk(&server, stream, peer).await,
+    // Boxed, so that the room of the handshake is free again once it is done, and each protocol takes what it needs.
+    match Box::pin(greet(&server, stream, address)).await {
+        Ok((stream, peer)) if peer.identity.is_some() => {
+            Box::pin(talk(&server, stream, peer)).await;
+        }
         Ok((stream, peer)) => {
             let place = tokio::time::timeout(HANDSHAKE, strangers.acquire()).await;
             let Ok(Ok(_place)) = place else {
                 return refused(&server, address, &Refusal::Crowd);
             };
             // Whatever it does then, it has had the time for what a stranger may do.
-            let _over = tokio::time::timeout(STRANGER, talk(&server, stream, peer)).await;
+            let _over = tokio::time::timeout(STRANGER, Box::pin(talk(&server, stream, peer))).await;
         }
         Err(refusal) => refused(&server, address, &refusal),
     }
@@ -146,7 +152,7 @@ async fn greet(
     server: &Server,
     stream: TcpStream,
     address: SocketAddr,
-) -> Result<(TlsStream<TcpStream>, Peer), Refusal> {
+) -> Result<(Stream, Peer), Refusal> {
     // Latency matters more than packets on a stream of small messages.
     let _best_effort = stream.set_nodelay(true);
     let acceptor = TlsAcceptor::from(Arc::clone(&server.tls));
@@ -155,14 +161,14 @@ async fn greet(
         .map_err(|_| Refusal::Slow)?
         .map_err(Refusal::Handshake)?;
     let peer = identify(&stream, address)?;
-    Ok((stream, peer))
+    Ok((Box::new(stream), peer))
 }
 
-async fn talk(server: &Arc<Server>, stream: TlsStream<TcpStream>, peer: Peer) {
+async fn talk(server: &Arc<Server>, stream: Stream, peer: Peer) {
     if stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2) {
         grpc::converse(server, stream, peer).await;
     } else {
-        bytes::converse(server, stream, peer).await;
+        Box::pin(bytes::converse(server, stream, peer)).await;
     }
 }
 

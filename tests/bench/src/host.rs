@@ -34,6 +34,8 @@ pub(crate) struct Gates {
     pub(crate) report: Barrier,
     /// Everybody's report is acknowledged as durable.
     pub(crate) acknowledged: Barrier,
+    /// Everybody may go: nobody ends while another gate is waited for.
+    pub(crate) over: Barrier,
 }
 
 impl Gates {
@@ -47,6 +49,7 @@ impl Gates {
             permitted: gate(),
             report: gate(),
             acknowledged: gate(),
+            over: gate(),
         }
     }
 }
@@ -83,6 +86,7 @@ pub(crate) async fn live(
     link.report(&assigned).await?;
     while link.receive().await?.acknowledged == 0 {}
     gates.acknowledged.wait().await;
+    gates.over.wait().await;
     Ok(())
 }
 

@@ -41,8 +41,10 @@ impl Stopwatch {
 }
 
 /// Runs the benchmark and prints its figures.
+#[expect(clippy::too_many_lines, reason = "one run, told in its order")]
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut lab = tokio::task::spawn_blocking(|| Lab::with(&LabOptions::default())).await??;
+    let empty = memory(&mut lab)?;
     lab.publish(&Product::good("1"))?;
     let (hosts, concurrency) = (arguments.hosts, arguments.concurrency as usize);
     let url: Uri = lab.url().parse()?;
@@ -59,7 +61,19 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let handshakes = floor::handshakes(&url, &configs, concurrency).await?;
     let commits = floor::commits(hosts).await?;
 
-    let empty = memory(&mut lab)?;
+    // A fresh process, since one that has enrolled all and shaken hands with all keeps what that took at its peak.
+    println!(
+        "  {:<52} {:>8} MB",
+        "memory of the controller at its peak",
+        memory(&mut lab)? / 1_000_000
+    );
+    lab = tokio::task::spawn_blocking(move || -> Result<Lab> {
+        lab.stop_controller()?;
+        lab.start_controller()?;
+        Ok(lab)
+    })
+    .await??;
+    let before = used(&mut lab)?;
     let gates = Arc::new(Gates::new(configs.len()));
     let dials = Arc::new(Semaphore::new(concurrency));
     let watch = Stopwatch::start();
@@ -77,6 +91,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         "bare TLS handshakes",
         handshakes,
     );
+    cost(before, used(&mut lab)?, hosts);
     let idle = memory(&mut lab)?;
     per_host(
         "memory of the controller per host, connected",
@@ -87,6 +102,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 
     let id = lab.create(SPEC)?;
     let comber = lab.comber();
+    let before = used(&mut lab)?;
     let watch = Stopwatch::start();
     let start = tokio::task::spawn_blocking(move || comber.ok(&["rollout", "start", &id]));
     together(&mut fleet, gates.assigned.wait()).await?;
@@ -96,7 +112,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         hosts,
     );
     start.await??;
+    cost(before, used(&mut lab)?, hosts);
 
+    let before = used(&mut lab)?;
     let watch = Stopwatch::start();
     gates.ask.wait().await;
     together(&mut fleet, gates.permitted.wait()).await?;
@@ -105,7 +123,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         watch.elapsed(),
         hosts,
     );
+    cost(before, used(&mut lab)?, hosts);
 
+    let before = used(&mut lab)?;
     let watch = Stopwatch::start();
     gates.report.wait().await;
     together(&mut fleet, gates.acknowledged.wait()).await?;
@@ -116,6 +136,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         "bare group commits",
         commits,
     );
+    cost(before, used(&mut lab)?, hosts);
     let after = memory(&mut lab)?;
     per_host(
         "memory of the controller per host, after traffic",
@@ -129,6 +150,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         status["outcomes"]["succeeded"] == hosts,
         "not every host succeeded: {status:#}"
     );
+    gates.over.wait().await;
     while let Some(ended) = fleet.join_next().await {
         ended??;
     }
@@ -176,6 +198,29 @@ fn per_host(what: &str, before: u64, now: u64, hosts: u32) {
     println!(
         "  {what:<52} {each:>8.1} kB  ({} MB in all)",
         now / 1_000_000
+    );
+}
+
+/// Processor time that the controller has used so far, user and system, from the kernel's account.
+fn used(lab: &mut Lab) -> Result<Duration> {
+    let process = lab.controller().and_then(|process| process.id());
+    let process = process.context("the controller does not run")?;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name of the program stands in brackets and may hold spaces; user and system time are 12th and 13th after it.
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let mut times = fields.split_whitespace().skip(11).take(2);
+    let mut ticks = || -> Result<u64> { Ok(times.next().context("no time in stat")?.parse()?) };
+    let total = ticks()? + ticks()?;
+    Ok(Duration::from_millis(
+        total * 1000 / rustix::param::clock_ticks_per_second(),
+    ))
+}
+
+fn cost(before: Duration, now: Duration, hosts: u32) {
+    let each = now.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(hosts);
+    println!(
+        "  {:<52} {each:>8.0} us of the controller's processor time per host",
+        "  cost"
     );
 }
 

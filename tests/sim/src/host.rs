@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comber_machine::{
-    Active, Answer, BootId, Change, Effect, Event, Found, Ledger, Now, Policy, Transition, resume,
-    step,
+    Active, Answer, BootId, Change, Effect, Event, Found, Ledger, Moment, Now, Policy, State,
+    Transition, resume, step,
 };
 use comber_model::{
     Action, Failure, FailureClass, Generation, HostId, Nonce, ReleaseName, RolloutId, Version,
@@ -229,9 +229,15 @@ impl Host {
             }
             Effect::Preflight { .. } => self.later(Answer::PreflightPassed, None, dice, todos),
             Effect::Activate { change, leave } => {
-                if leave.is_some_and(|leave| !leave.is_ahead(&self.now(now, dice))) {
+                let lapsed = |leave: &Moment| !leave.is_ahead(&self.now(now, dice));
+                if leave.as_ref().is_some_and(lapsed) {
                     return self.later(Answer::LeaveLapsed, None, dice, todos);
                 }
+                assert!(
+                    leave.is_some() || self.active == target(&change),
+                    "{}: switches without a permit that is looked at",
+                    self.id
+                );
                 self.note_activation(now);
                 let (answer, done) = activate(&change, products, dice);
                 self.later(answer, done, dice, todos);
@@ -264,8 +270,12 @@ impl Host {
         });
     }
 
+    /// Notes that an activation begins. One that is taken up again after a crash began before.
     fn note_activation(&mut self, now: Timestamp) {
-        if let Some(work) = self.ledger.state.work() {
+        if let State::Activating {
+            work, resumed: 0, ..
+        } = &self.ledger.state
+        {
             self.activations
                 .push((now, work.assignment.rollout, work.generation));
         }

@@ -15,7 +15,7 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
     for id in scratch.rollouts_in(&[RolloutState::Aborted]) {
         let hosts = scratch.attention(id);
         let was_open = has_unresolved_before(scratch, id);
-        for host in &hosts {
+        for host in hosts.iter().copied() {
             let Some(view) = scratch.host(host) else {
                 continue;
             };

@@ -3,21 +3,20 @@
 //! A host has one assignment over all rollouts. It is taken from another rollout only by a more urgent one, or where
 //! the other has given the host up or has halted; never while the host is active or may become so by a permit.
 
-use std::collections::BTreeMap;
-
 use comber_model::release::Release;
 use comber_model::rollout::{Member, MemberState, Outcome, RollBack, Rollout, RolloutState};
 use comber_model::{Action, Assignment, HostId, ReleaseId, RolloutId};
 
 use super::rollback;
 use crate::attention::wave_is_open;
+use crate::overlay::Overlay;
 use crate::scratch::Scratch;
 use crate::{HostView, fence};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
     let bound = bound_hosts(scratch);
     for id in by_priority(scratch) {
-        for host in scratch.attention(id) {
+        for host in scratch.attention(id).iter().copied() {
             let Some(view) = scratch.host(host) else {
                 continue;
             };
@@ -39,23 +38,23 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
 }
 
 /// Hosts that may become active by a permit, of whatever rollout: nobody else may give them work.
-fn bound_hosts<'a>(scratch: &Scratch<'a>) -> BTreeMap<&'a HostId, RolloutId> {
-    let mut bound = BTreeMap::new();
+fn bound_hosts<'a>(scratch: &Scratch<'a>) -> Overlay<'a, ()> {
+    let mut bound = Overlay::default();
     for id in scratch.rollouts_in(&RolloutState::ALL) {
-        for host in scratch.attention(id) {
+        for host in scratch.attention(id).iter().copied() {
             let (Some(view), Some(member)) = (scratch.host(host), scratch.member(id, host)) else {
                 continue;
             };
             if fence::is_in_flight(member, view, scratch.now) {
-                bound.insert(host, id);
+                bound.insert(host, ());
             }
         }
     }
     bound
 }
 
-fn is_bound(bound: &BTreeMap<&HostId, RolloutId>, host: &HostId, view: &HostView) -> bool {
-    bound.contains_key(host) || view.status.as_ref().is_some_and(|s| s.state.is_active())
+fn is_bound(bound: &Overlay<'_, ()>, host: &HostId, view: &HostView) -> bool {
+    bound.contains(host) || view.status.as_ref().is_some_and(|s| s.state.is_active())
 }
 
 /// Rollouts that give work, most urgent first, then in order of creation.

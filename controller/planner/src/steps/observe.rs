@@ -13,7 +13,7 @@ use crate::{HostView, fence, time};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
     for id in scratch.rollouts_in(&RolloutState::ALL) {
-        for host in scratch.attention(id) {
+        for host in scratch.attention(id).iter().copied() {
             let Some(view) = scratch.host(host) else {
                 continue;
             };
@@ -55,7 +55,9 @@ fn come_back(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId, view: &Hos
     let Some(member) = scratch.member(id, host) else {
         return;
     };
-    if !view.link.is_up() {
+    let can_come_back =
+        member.roll_back.is_some() || matches!(member.state, MemberState::Failed { .. });
+    if !can_come_back || !view.link.is_up() {
         return;
     }
     let mut member = member.clone();
@@ -155,6 +157,11 @@ fn receipt(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId, view: &HostV
     if !has_accepted(member, view) || !is_assigned(scratch, id, member) {
         return;
     }
+    let is_new = matches!(member.state, MemberState::Unreached { .. })
+        || (member.roll_back == Some(RollBack::Wanted) && member.clock.is_none());
+    if !is_new {
+        return;
+    }
     let mut member = member.clone();
     let clock = full_clock(scratch, id);
     if member.roll_back == Some(RollBack::Wanted) {
@@ -220,6 +227,8 @@ pub(crate) fn waits_for_permit(member: &Member, view: &HostView) -> bool {
 
 /// True while the host's desired state is the member's last assignment.
 pub(crate) fn is_assigned(scratch: &Scratch<'_>, id: RolloutId, member: &Member) -> bool {
-    scratch.own_assignment(id, &member.host).is_some()
-        && scratch.desired(&member.host).generation == member.generation
+    scratch.desired_now(&member.host).is_some_and(|desired| {
+        desired.generation == member.generation
+            && desired.assignment.as_ref().is_some_and(|a| a.rollout == id)
+    })
 }

@@ -37,6 +37,9 @@ fn may_activate(state: RolloutState, member: &Member) -> bool {
 
 fn withdraw(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
     for host in hosts {
+        if !scratch.has_permit(host) {
+            continue;
+        }
         let Some(member) = scratch.member(id, host) else {
             continue;
         };

@@ -17,7 +17,7 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
     }
     for id in scratch.rollouts_in(&[RolloutState::RollingBack]) {
         mark(scratch, id);
-        for host in scratch.attention(id) {
+        for host in scratch.attention(id).iter().copied() {
             arrived(scratch, id, host);
         }
         end(scratch, id);

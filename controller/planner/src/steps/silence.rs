@@ -16,7 +16,7 @@ use crate::{HostView, fence, time};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
     for id in scratch.rollouts_in(&RolloutState::ALL) {
-        for host in scratch.attention(id) {
+        for host in scratch.attention(id).iter().copied() {
             let Some(view) = scratch.host(host) else {
                 continue;
             };

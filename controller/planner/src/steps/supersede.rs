@@ -29,7 +29,7 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
 
 /// Members of an earlier rollout that may be taken over: those it works on, and those that joined a later one just now.
 fn candidates<'a>(scratch: &Scratch<'a>, id: RolloutId, fresh: &[RolloutId]) -> Vec<&'a HostId> {
-    let mut hosts = scratch.attention(id);
+    let mut hosts = scratch.attention(id).to_vec();
     hosts.extend(scratch.touched(id));
     for later in fresh.iter().filter(|later| is_later(scratch, **later, id)) {
         let joined = scratch.touched(*later);
