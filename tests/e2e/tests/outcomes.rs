@@ -1,5 +1,7 @@
 //! Every selected host has one of four outcomes, always, on every surface; silence is never lost.
 
+use std::time::Duration;
+
 use comber_e2e::{LONG, all_at_once, assert_outcomes, has, is};
 use comber_test_support::{AgentOptions, Lab, Product, wait};
 
@@ -86,32 +88,68 @@ fn silence_is_never_lost() {
     assert_outcomes(&lab, &id, &[("succeeded", 4)]);
 }
 
+/// One host works for as long as its file is there, so that the other waits for its place.
+fn one_at_a_time(silent: &str) -> (Product, String) {
+    let mut slow = Product::good("1");
+    slow.start
+        .push_str("while test -e ../../../slow; do sleep 0.1; done");
+    let spec = format!(
+        "release = \"app@1\"\nselector = \"true\"\n[pace]\nmax_in_flight = 1\n[budget]\nfailures = {{ max = \"100%\" }}\nsilent = {silent}\n[[wave]]\nhosts = \"rest\"\n"
+    );
+    (slow, spec)
+}
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot wait has failed")]
+fn wait_for_agent(lab: &Lab, host: &str, state: &str) {
+    let there = wait::until(LONG, || {
+        (lab.agent_status(host).ok()?["state"] == state).then_some(())
+    });
+    assert!(there.is_some(), "{:#}", lab.agent_status(host).unwrap());
+}
+
 #[test]
 fn a_host_stopped_before_activation_is_pending() {
     let mut lab = Lab::new().unwrap();
-    lab.publish(&Product::good("1")).unwrap();
-    lab.start_agents("h", 2, &[]).unwrap();
-    let spec = "release = \"app@1\"\nselector = \"true\"\n[budget]\nfailures = { max = \"100%\" }\nsilent = { after = \"1h\" }\n[[wave]]\nhosts = \"rest\"\n";
-    let id = lab.create(spec).unwrap();
-    // Paused before it starts to give permits: both hosts confirm receipt and wait.
-    lab.comber().ok(&["rollout", "start", &id]).unwrap();
-    lab.comber().ok(&["rollout", "pause", &id]).unwrap();
-    let status = lab.status(&id).unwrap();
-    assert_eq!(status["outcomes"]["total"], 2);
-    lab.stop_agent("h1").unwrap();
-    lab.comber().ok(&["rollout", "resume", &id]).unwrap();
-    lab.wait_for(&id, LONG, |s| {
-        s["outcomes"]["succeeded"].as_u64() >= Some(1)
-    })
-    .unwrap();
-    let status = lab.status(&id).unwrap();
-    let waiting = status["outcomes"]["pending"].as_u64().unwrap()
-        + status["outcomes"]["unreached"].as_u64().unwrap();
-    let succeeded = status["outcomes"]["succeeded"].as_u64().unwrap();
-    assert_eq!(waiting + succeeded, 2, "{status:#}");
-    lab.start_agent("h1").unwrap();
+    lab.start_agents("h", 1, &[]).unwrap();
+    let (slow, spec) = one_at_a_time("{ after = \"1h\" }");
+    lab.publish(&slow).unwrap();
+    std::fs::write(lab.host("h1").join("root/slow"), "").unwrap();
+    let id = lab.roll_out(&spec).unwrap();
+    wait_for_agent(&lab, "h1", "activating");
+    lab.start_agents("late", 1, &[]).unwrap();
+    wait_for_agent(&lab, "late1", "awaiting_permit");
+    lab.stop_agent("late1").unwrap();
+    std::fs::remove_file(lab.host("h1").join("root/slow")).unwrap();
+    lab.wait_for(&id, LONG, has(&[("succeeded", 1)])).unwrap();
+    assert_outcomes(&lab, &id, &[("succeeded", 1), ("pending", 1)]);
+    let why = lab.comber().ok(&["why", "host", "late1"]).unwrap();
+    assert!(why.contains("not connected"), "{why}");
+    assert_eq!(lab.running("late1"), None);
+    lab.start_agent("late1").unwrap();
     lab.wait_for(&id, LONG, is("completed")).unwrap();
     assert_outcomes(&lab, &id, &[("succeeded", 2)]);
+}
+
+#[test]
+fn a_silent_host_stays_pending_where_the_file_says_so() {
+    let mut lab = Lab::new().unwrap();
+    lab.start_agents("h", 1, &[]).unwrap();
+    let (slow, spec) = one_at_a_time("{ after = \"1s\", counts_as = \"pending\" }");
+    lab.publish(&slow).unwrap();
+    std::fs::write(lab.host("h1").join("root/slow"), "").unwrap();
+    let id = lab.roll_out(&spec).unwrap();
+    wait_for_agent(&lab, "h1", "activating");
+    lab.kill_agent("h1");
+    let failed = wait::until(Duration::from_secs(3), || {
+        let status = lab.status(&id).ok()?;
+        (status["outcomes"]["pending"] != 1).then_some(())
+    });
+    assert!(failed.is_none(), "{:#}", lab.status(&id).unwrap());
+    assert_outcomes(&lab, &id, &[("pending", 1)]);
+    std::fs::remove_file(lab.host("h1").join("root/slow")).unwrap();
+    lab.start_agent("h1").unwrap();
+    lab.wait_for(&id, LONG, is("completed")).unwrap();
+    assert_outcomes(&lab, &id, &[("succeeded", 1)]);
 }
 
 #[test]
