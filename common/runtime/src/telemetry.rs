@@ -9,7 +9,12 @@ use std::{error::Error, fmt::Write};
 
 use thiserror::Error;
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{
+    Registry,
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
+};
 
 use format::Lines;
 
@@ -84,15 +89,17 @@ pub fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = parse_level(&settings.level)?;
+    let targets = parse_level(&settings.level)?;
+    let highest = tracing_subscriber::Layer::<Registry>::max_level_hint(&targets);
     let lines = Lines::new(settings.format, journal);
     Ok(tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(highest.unwrap_or(LevelFilter::TRACE))
         .with_writer(writer)
         .with_ansi(false)
         .fmt_fields(lines.fields())
         .event_format(lines)
-        .finish())
+        .finish()
+        .with(targets))
 }
 
 /// An error with all its causes on one line, outermost first, each said once.
@@ -112,9 +119,10 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     told
 }
 
-fn parse_level(level: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::builder()
-        .parse(level)
+/// Directives by target only: those by span would bring a machine for regular expressions into the agent.
+fn parse_level(level: &str) -> Result<Targets, TelemetryError> {
+    level
+        .parse::<Targets>()
         .map_err(|source| TelemetryError::Level {
             level: level.to_owned(),
             source,

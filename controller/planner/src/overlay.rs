@@ -1,7 +1,6 @@
 //! Records by host that a plan looks up again and again.
 //!
-//! Names of hosts are found by hash: a plan asks for each host in motion dozens of times, and walking a tree of names
-//! was most of what it cost. The invariant: whatever is iterated comes in the order of names, so that the same input
+//! Names of hosts are found by hash, since a plan asks for each host in motion dozens of times. The invariant: whatever is iterated comes in the order of names, so that the same input
 //! gives the same plan.
 
 #![expect(
