@@ -210,6 +210,24 @@ fn a_damaged_backup_is_refused_and_leaves_nothing_that_starts() {
 }
 
 #[test]
+fn a_state_whose_ca_is_gone_is_refused_and_gets_no_new_one() {
+    let home = Home::new();
+    home.start().stop();
+    let (pki, away) = (home.data.join("pki"), home.data.join("away"));
+    fs::rename(&pki, &away).unwrap();
+    let text = ended(&home.run(&["serve"]), 65);
+    assert!(text.contains("from a backup"), "{text}");
+    assert!(!pki.exists(), "a new CA was made");
+    fs::create_dir(&pki).unwrap();
+    fs::copy(away.join("ca.pem"), pki.join("ca.pem")).unwrap();
+    let text = ended(&home.run(&["serve"]), 65);
+    assert!(text.contains("ca-key.pem"), "{text}");
+    fs::remove_dir_all(&pki).unwrap();
+    fs::rename(&away, &pki).unwrap();
+    home.start().stop();
+}
+
+#[test]
 fn every_mistake_of_a_configuration_is_told_at_once() {
     let home = Home::new();
     assert!(ended(&home.run(&["check-config"]), 0).contains("good"));

@@ -143,6 +143,10 @@ pub const TABLE: &[(&str, Needs)] = &[
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         Needs::Operator,
     ),
+    (
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        Needs::Operator,
+    ),
 ];
 
 /// Lets a call through, or says what it lacks.

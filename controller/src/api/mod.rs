@@ -73,10 +73,11 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         HostServiceServer::new(host::Hosts::new(core())).max_decoding_message_size(MESSAGE_MAX);
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
     let (_reporter, health) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(comber_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(comber_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     Ok(Routes::new(link)
         .add_service(enrolment.max_decoding_message_size(MESSAGE_MAX))
         .add_service(releases)
@@ -84,5 +85,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(hosts)
         .add_service(events.max_decoding_message_size(MESSAGE_MAX))
         .add_service(health)
-        .add_service(reflection))
+        .add_service(reflection().build_v1()?)
+        // Tools that are a few years old ask by this name only.
+        .add_service(reflection().build_v1alpha()?))
 }

@@ -11,6 +11,7 @@ use comber_runtime::telemetry;
 
 use crate::cli::{Cli, Command};
 use crate::core::LoadError;
+use crate::pki::CaError;
 use crate::store::{BackupError, OpenError};
 
 /// The command line is wrong.
@@ -74,6 +75,15 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         ) || matches!(
             cause.downcast_ref::<LoadError>(),
             Some(LoadError::Record { .. })
+        ) || matches!(
+            cause.downcast_ref::<CaError>(),
+            Some(
+                CaError::Missing { .. }
+                    | CaError::Incomplete { .. }
+                    | CaError::Mismatch { .. }
+                    | CaError::Damaged { .. }
+                    | CaError::NotACa { .. }
+            )
         )
     });
     if damaged { EXIT_DATA } else { EXIT_IO }

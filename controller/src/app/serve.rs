@@ -20,7 +20,7 @@ use crate::artifact::Artifacts;
 use crate::config::ControllerSettings;
 use crate::core::Core;
 use crate::metrics::{ServeMetrics, StateMetrics, WorldCollector};
-use crate::pki::{Ca, RenewingCertificate};
+use crate::pki::{Ca, CaError, RenewingCertificate};
 use crate::serve::{Limits, Server, serve};
 use crate::store::{Options, Store};
 
@@ -60,10 +60,7 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
     let times = Arc::new(StateMetrics::register(&mut registry));
     let serve_metrics = ServeMetrics::register(&mut registry);
 
-    let ca = Arc::new(Ca::load_or_create(
-        &pki_dir(&settings.data_dir),
-        clock.wall(),
-    )?);
+    let ca = Arc::new(ca(&settings.data_dir, &clock)?);
     let store = open_store(settings, Arc::clone(&times)).await?;
     let observer: Arc<dyn crate::core::Observer> = times;
     let core = Core::start(store.clone(), clock.clone(), &shutdown, observer)?;
@@ -156,6 +153,17 @@ pub(super) fn pki_dir(data_dir: &Path) -> std::path::PathBuf {
 /// Where the store lies.
 pub(super) fn store_dir(data_dir: &Path) -> std::path::PathBuf {
     data_dir.join("store")
+}
+
+/// The CA; a new one on the first start only. It is made before the store is, so a crash between the two loses nothing.
+fn ca(data_dir: &Path, clock: &Clock) -> Result<Ca, CaError> {
+    let state = fs::read_dir(store_dir(data_dir));
+    let has_state = state.is_ok_and(|mut entries| entries.next().is_some());
+    if has_state {
+        Ca::load(&pki_dir(data_dir), clock.wall())
+    } else {
+        Ca::load_or_create(&pki_dir(data_dir), clock.wall())
+    }
 }
 
 async fn open_store(settings: &ControllerSettings, times: Arc<StateMetrics>) -> Result<Store> {

@@ -56,6 +56,16 @@ pub enum CaError {
         /// The file that does not.
         missing: PathBuf,
     },
+    /// Both files are missing, and there is a state that hosts were enrolled with.
+    #[error(
+        "there is no CA in {dir}, and the state beside it belongs to one; restore {dir} from a backup: a new CA would cut off \
+         every enrolled host",
+        dir = dir.display()
+    )]
+    Missing {
+        /// Where it should be.
+        dir: PathBuf,
+    },
     /// The files come from two CAs.
     #[error("{KEY_FILE} in {dir} is not the key of {CERTIFICATE_FILE}; restore both from the same backup", dir = dir.display())]
     Mismatch {
@@ -96,6 +106,16 @@ pub enum CaError {
 }
 
 impl Ca {
+    /// Reads the CA from `dir`, where hosts were enrolled with it before, so that it must be there.
+    pub fn load(dir: &Path, now: Timestamp) -> Result<Self, CaError> {
+        let is_there = |file| dir.join(file).exists();
+        if is_there(KEY_FILE) || is_there(CERTIFICATE_FILE) {
+            return Self::load_or_create(dir, now);
+        }
+        let dir = dir.to_owned();
+        Err(CaError::Missing { dir })
+    }
+
     /// Reads the CA from `dir`, or makes one there when neither of its files exists.
     ///
     /// The key is readable by its owner alone. A CA that was made is durable before it is returned.

@@ -1,9 +1,13 @@
 //! Who may call what, on the wire. The table itself is tested beside it.
 
+use std::collections::BTreeSet;
+
 use comber_proto::agent::v1::agent_link_service_client::AgentLinkServiceClient;
 use comber_proto::agent::v1::{Facts, ReportFactsRequest};
 use comber_proto::host::v1::host_service_client::HostServiceClient;
 use comber_proto::host::v1::{ListHostsRequest, RetireHostRequest};
+use prost::Message as _;
+use prost_types::FileDescriptorProto;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -85,24 +89,81 @@ async fn health_is_for_everybody_and_the_description_for_operators() {
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
 }
 
-async fn describe(channel: Channel) -> Result<Vec<String>, Status> {
+/// One question of a tool that knows nothing but the port.
+async fn ask(channel: Channel, question: MessageRequest) -> Result<MessageResponse, Status> {
     let request = ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
+        message_request: Some(question),
     };
     let mut client = ServerReflectionClient::new(channel);
     let answers = client
         .server_reflection_info(tokio_stream::once(request))
         .await?;
     let answer = answers.into_inner().message().await?.unwrap();
-    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
-        panic!("{answer:?}");
+    Ok(answer.message_response.unwrap())
+}
+
+async fn describe(channel: Channel) -> Result<Vec<String>, Status> {
+    let question = MessageRequest::ListServices(String::new());
+    let MessageResponse::ListServicesResponse(list) = ask(channel, question).await? else {
+        panic!("no list");
     };
     Ok(list
         .service
         .into_iter()
         .map(|service| service.name)
         .collect())
+}
+
+#[tokio::test]
+async fn a_tool_finds_every_message_that_it_needs_to_make_a_call() {
+    let port = Port::open().await;
+    let channel = port.as_operator().await;
+    let services = describe(channel.clone()).await.unwrap();
+    let mut wanted: Vec<_> = services
+        .into_iter()
+        .map(MessageRequest::FileContainingSymbol)
+        .collect();
+    let (mut files, mut asked) = (BTreeSet::new(), BTreeSet::new());
+    while let Some(question) = wanted.pop() {
+        let what = format!("{question:?}");
+        let answer = ask(channel.clone(), question).await.unwrap();
+        let MessageResponse::FileDescriptorResponse(found) = answer else {
+            panic!("{what}: {answer:?}");
+        };
+        for bytes in found.file_descriptor_proto {
+            let file = FileDescriptorProto::decode(&*bytes).unwrap();
+            files.insert(file.name().to_owned());
+            let new = file.dependency.into_iter();
+            let new = new.filter(|name| asked.insert(name.clone()));
+            wanted.extend(new.map(MessageRequest::FileByFilename));
+        }
+    }
+    let missing: Vec<_> = asked.difference(&files).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let needed = "comber/rollout/v1/messages.proto";
+    assert!(files.contains(needed), "{files:?}");
+}
+
+#[tokio::test]
+async fn older_tools_are_answered_too() {
+    use tonic_reflection::pb::v1alpha as old;
+    let port = Port::open().await;
+    let list = old::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = || old::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(list.clone()),
+    };
+    let client = old::server_reflection_client::ServerReflectionClient::new;
+    let mut operator = client(port.as_operator().await);
+    let answers = operator.server_reflection_info(tokio_stream::once(request()));
+    let mut answers = answers.await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    let text = format!("{answer:?}");
+    assert!(text.contains("comber.rollout.v1.RolloutService"), "{text}");
+    let mut stranger = client(port.as_stranger().await);
+    let refused = stranger.server_reflection_info(tokio_stream::once(request()));
+    assert_eq!(refused.await.unwrap_err().code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
