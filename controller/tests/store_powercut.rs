@@ -242,6 +242,53 @@ fn a_failed_sync_stops_the_store_and_acknowledges_nothing_more() {
     }
 }
 
+/// The kernel counts a page whose sync failed as written: a process started again reads it, and syncs nothing.
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_made_durable_at_the_next_start() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let library = shim(home.path());
+    for (round, fail) in (0..).zip(["61", "84", "107", "130"]) {
+        let live = home.path().join(format!("live-{round}"));
+        drop(Store::open(&live, options()).expect("a new store"));
+        let shadow = home.path().join(format!("shadow-{round}"));
+        let shim = Some((library.as_path(), shadow.as_path()));
+        let env = [("POWERCUT_FAIL", fail)];
+        let first = Cut {
+            kind: "store",
+            round,
+            live: &live,
+            shim,
+            env: &env,
+        }
+        .run(Kill::Never);
+        assert_stopped(&first, "make durable");
+        let mut before = Expected::default();
+        before.learn(&first);
+        let env = [("POWERCUT_AGAIN", "1")];
+        let cut = Cut {
+            kind: "store",
+            round: round + 10,
+            live: &live,
+            shim,
+            env: &env,
+        };
+        let again = cut.run(Kill::AfterFirstAck(Duration::from_millis(20)));
+        assert!(again.acknowledged() > 0, "no commit: {}", again.stderr);
+        let mut expected = Expected::default();
+        expected.learn(&again);
+        // The group whose sync failed may have been found committed, or not.
+        expected.also_possible(before);
+        let disk = home.path().join(format!("disk-{round}"));
+        cut.disk(&disk, None);
+        check(
+            &disk,
+            home.path(),
+            &mut expected,
+            &format!("second start {round}"),
+        );
+    }
+}
+
 #[test]
 fn a_full_disk_stops_the_store_and_names_the_directory_and_the_remedy() {
     let home = tempfile::tempdir().expect("a temporary directory");

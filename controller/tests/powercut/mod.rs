@@ -235,6 +235,16 @@ impl Expected {
             .collect();
     }
 
+    /// Adds what was expected before this run and was not touched by it.
+    pub(crate) fn also_possible(&mut self, before: Self) {
+        for (key, sure) in before.sure {
+            self.sure.entry(key).or_insert(sure);
+        }
+        for (key, values) in before.unsure {
+            self.unsure.entry(key).or_default().extend(values);
+        }
+    }
+
     /// Says what is wrong in a store that holds `found`, and takes it as what is sure from now on.
     pub(crate) fn compare(&mut self, found: &BTreeMap<String, (String, u64)>) -> Vec<String> {
         let mut wrong = Vec::new();

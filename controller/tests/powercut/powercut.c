@@ -8,7 +8,7 @@
  * POWERCUT_LIES     if set, syncs succeed and make nothing durable (to show that the harness has teeth)
  * POWERCUT_AGAIN    if set, the shadow is that of an earlier process: what that wrote and did not sync can be read
  *                     and is not on the disk, as after a sync that failed
- * POWERCUT_FAIL     "n": the n-th sync of a journal segment fails with EIO; other files are left out, since sled syncs
+ * POWERCUT_FAIL     "n": the n-th sync of a journal segment and all after it fail with EIO; other files are left out, since sled syncs
  *                   its own on a timer and tells nobody of a failure
  * POWERCUT_FULL     "n": writes fail with ENOSPC after n bytes
  *
@@ -322,7 +322,7 @@ static int do_sync(int fd) {
     int result = 0, saved = 0;
     pthread_mutex_lock(&lock);
     struct file *f = S_ISREG(st.st_mode) ? by_ino(st.st_ino) : NULL;
-    if (f && fail_at && strstr(path, "/journal-") && ++syncs == fail_at) {
+    if (f && fail_at && strstr(path, "/journal-") && ++syncs >= fail_at) {
         result = -1;
         saved = EIO;
         f->whole = f->count = 0; /* as Linux does: the pages count as clean, and are not on the disk */
