@@ -49,6 +49,8 @@ use crate::{
 
 /// Where the output of commands goes while they run, in the state directory.
 const SCRATCH: &str = "scratch";
+/// Where releases are kept that are not archives, in the state directory.
+const SHELVES: &str = "shelves";
 /// How often the lock is tried at start: an agent that is being replaced may still be ending.
 const LOCK_TRIES: u32 = 20;
 /// Pause between two tries of the lock.
@@ -162,6 +164,7 @@ fn host_effects(
     let state_dir = &settings.state_dir;
     let site = Site {
         root: settings.install.root.clone(),
+        shelves: state_dir.join(SHELVES),
         exec: Exec::new(state_dir.join(SCRATCH)),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
