@@ -171,7 +171,7 @@ impl Trial {
             succeeded,
         };
         truth::prove(&case, lab, host, vendor)
-            .with_context(|| format!("cut in {cut_in:?}: {status:#}"))?;
+            .with_context(|| format!("{status:#}\ncut in {cut_in:?}"))?;
         lab.comber().ok(&["rollout", "abort", &rollout, "--yes"])?;
         Ok(Told { cut_in, succeeded })
     }
