@@ -16,6 +16,7 @@ fn patient(product: &Product) -> String {
 }
 
 /// One host with the product's unit.
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 fn lab() -> HostLab {
     let lab = HostLab::new(1).unwrap();
     Service::install_unit(lab.host(1)).unwrap();
@@ -44,6 +45,7 @@ fn fetched(host: &Host) -> u64 {
 }
 
 /// Bytes of artifacts that the controller has sent.
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 fn sent(lab: &HostLab) -> u64 {
     let text = lab.lab().scrape().unwrap();
     let line = text
@@ -57,6 +59,7 @@ fn sent(lab: &HostLab) -> u64 {
 
 /// The controller hears the end, and nothing but that.
 #[track_caller]
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 fn told_after_healing(lab: &HostLab, id: &str) {
     let host = lab.host(1);
     becomes(host, AgentState::Committed);

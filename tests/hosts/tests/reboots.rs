@@ -28,6 +28,7 @@ fn at_most(product: &Product, hosts: u32) -> String {
 }
 
 /// The lab of all tests here: hosts that run version 1.
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 fn lab(hosts: usize, options: &HostLabOptions) -> HostLab {
     let lab = HostLab::with(hosts, options).unwrap();
     for host in lab.fleet().hosts() {
@@ -40,12 +41,14 @@ fn lab(hosts: usize, options: &HostLabOptions) -> HostLab {
     lab
 }
 
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 fn boots(lab: &HostLab) -> Vec<String> {
     let hosts = lab.fleet().hosts().iter();
     hosts.map(|host| host.boot_id().unwrap()).collect()
 }
 
 /// How many boots the host's own journal knows.
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 fn boots_of(host: &Host) -> usize {
     let list = host
         .exec(&["journalctl", "--list-boots", "--no-pager"])
