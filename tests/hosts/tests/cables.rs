@@ -133,7 +133,7 @@ fn a_host_that_reboots_into_no_network_finishes_and_reports_on_return() {
     let host = lab.host(1);
     let before = host.boot_id().unwrap();
     let mut product = Service::version("1", Behaviour::Good);
-    product.head = "reboot = \"required\"".to_owned();
+    product.head.push_str("reboot = \"required\"");
     lab.lab().publish(&product).unwrap();
     let id = lab.lab().roll_out(&patient(&product)).unwrap();
     becomes(host, AgentState::Rebooting);

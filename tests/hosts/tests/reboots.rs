@@ -13,7 +13,7 @@ const CHECKED: &str = "/var/lib/app.checked";
 /// A version that needs a reboot and whose check leaves a trace.
 fn with_reboot(version: &str, behaviour: Behaviour) -> Product {
     let mut product = Service::version(version, behaviour);
-    product.head = "reboot = \"required\"".to_owned();
+    product.head.push_str("reboot = \"required\"");
     let boot = "cat /proc/sys/kernel/random/boot_id";
     product.check = format!("{boot} >>{CHECKED}-{version}; {}", product.check);
     product
