@@ -24,6 +24,7 @@ pub mod facts;
 pub mod facts_watch;
 pub mod feed;
 pub mod fetch;
+pub mod first_boot;
 mod hands;
 pub mod health;
 pub mod host_effects;
@@ -36,6 +37,7 @@ pub mod manager;
 pub mod preflight;
 pub mod reboot;
 pub mod renew;
+pub mod service;
 pub mod status;
 pub mod surroundings;
 #[cfg(test)]
