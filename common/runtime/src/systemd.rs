@@ -37,6 +37,11 @@ impl Notifier {
         }
     }
 
+    /// Whether there is a manager to tell anything.
+    pub fn listens(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Start-up is complete: units ordered after this one may start.
     pub fn ready(&self) {
         self.send("READY=1");
