@@ -31,6 +31,7 @@ pub mod host_effects;
 pub mod identity;
 pub mod install;
 pub mod ledger;
+pub mod leftovers;
 pub mod link;
 pub mod lock;
 pub mod manager;

@@ -41,6 +41,7 @@ use crate::{
     identity::{IdentityStore, host_of},
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
+    leftovers,
     link::{Link, LinkView},
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
@@ -74,6 +75,7 @@ pub(super) fn run(settings: &AgentSettings, enroll_file: Option<&Path>) -> Resul
     telemetry::init(&settings.log)?;
     fsx::create_dir_durable(&settings.state_dir.join(SCRATCH), 0o700)?;
     let _lock = take_lock(&settings.state_dir)?;
+    leftovers::end();
     runtime()?.block_on(live(settings, enroll_file))
 }
 
