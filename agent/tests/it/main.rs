@@ -8,6 +8,7 @@ mod crash;
 mod enrol;
 mod host;
 mod link;
+mod packages;
 mod renew;
 mod rollout;
 mod support;
