@@ -5,7 +5,6 @@
 mod list;
 mod purl;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -25,16 +24,30 @@ pub struct PackageSummary {
 }
 
 /// What one host has of the packages that some selector asks for: their versions by name. Texts are shared between
-/// hosts; a host of which nothing is asked costs three words.
+/// hosts; a host of which nothing is asked costs three words, and each answer two texts' references.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Versions(BTreeMap<Arc<str>, Arc<str>>);
+pub struct Versions(Vec<(Arc<str>, Arc<str>)>);
 
 impl Versions {
     /// Sets what is installed under a name; `None` where nothing is. True where that is news.
     pub fn set(&mut self, name: Arc<str>, version: Option<Arc<str>>) -> bool {
-        match version {
-            Some(version) => self.0.insert(name, Arc::clone(&version)) != Some(version),
-            None => self.0.remove(&name).is_some(),
+        let found = self.0.binary_search_by(|(known, _)| known.cmp(&name));
+        match (found, version) {
+            (Ok(at), Some(version)) => {
+                let differs = self.0[at].1 != version;
+                self.0[at].1 = version;
+                differs
+            }
+            (Ok(at), None) => {
+                self.0.remove(at);
+                true
+            }
+            (Err(at), Some(version)) => {
+                self.0.reserve_exact(1);
+                self.0.insert(at, (name, version));
+                true
+            }
+            (Err(_), None) => false,
         }
     }
 
@@ -72,7 +85,11 @@ mod tests {
         assert!(!versions.set("bash".into(), None));
         assert!(versions.set("bash".into(), Some("5".into())));
         assert!(!versions.set("bash".into(), Some("5".into())));
+        assert!(versions.set("bash".into(), Some("6".into())));
+        assert!(versions.set("apt".into(), Some("2".into())));
+        let told: Vec<_> = versions.iter().collect();
+        assert_eq!(told, [("apt", "2"), ("bash", "6")]);
         assert!(versions.set("bash".into(), None));
-        assert_eq!(versions.iter().count(), 0);
+        assert_eq!(versions.iter().count(), 1);
     }
 }
