@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn hostile_names_are_cut_and_cleaned() {
-        let many: String = (0..500).map(|n| format!("  * p{n:03}\u{7}\n")).collect();
+        let lines: Vec<String> = (0..500).map(|n| format!("  * p{n:03}\u{7}\n")).collect();
+        let many = lines.concat();
         let asked = parse(&format!("{many}Reboot is required\n"));
         assert_eq!(asked.by.len(), NAMES_MAX);
         assert_eq!(asked.by[0], "p000");

@@ -109,10 +109,9 @@ async fn send(
         Some(digest) => remembered(packages.file.clone(), digest).await,
         None => None,
     };
-    let difference = news.list.difference(
-        base.as_ref()
-            .map_or(&PackageList::default(), |base| &base.list),
-    );
+    let nothing = PackageList::default();
+    let from = base.as_ref().map_or(&nothing, |base| &base.list);
+    let difference = news.list.difference(from);
     tracing::info!(
         whole = base.is_none(),
         removed = difference.removed.len(),

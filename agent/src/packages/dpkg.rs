@@ -9,9 +9,11 @@ use super::{BOUNDS, PackagesError, parse};
 use crate::query::ask;
 
 const FORMAT: &str = "${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n";
-/// States in which the files of a package are on the disk. `half-installed` is not one: nothing is known of its files.
-const PRESENT: [&str; 5] = [
+/// States in which files of a package are on the disk. Some of them, where it is half-installed; every package is that for
+/// a moment of its upgrade, and a list must not say then that it is not there.
+const PRESENT: [&str; 6] = [
     "installed",
+    "half-installed",
     "unpacked",
     "half-configured",
     "triggers-awaited",

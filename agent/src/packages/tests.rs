@@ -14,12 +14,13 @@ fn real_output_of_dpkg_is_read() {
     let text = "installed\tlibstdc++6\t12.2.0-14\tamd64\n\
                 config-files\tlinux-image-6.1.0-13-amd64\t6.1.55-1\tamd64\n\
                 not-installed\temacs\t\t\n\
-                half-installed\tbroken\t1\tall\n\
+                half-installed\tupgrading\t1\tall\n\
                 triggers-pending\tvim\t2:9.0.1378-2\tamd64\n";
     assert_eq!(
         purls(&dpkg::listed(text, "debian").unwrap()),
         [
             "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14?arch=amd64",
+            "pkg:deb/debian/upgrading@1?arch=all",
             "pkg:deb/debian/vim@2:9.0.1378-2?arch=amd64",
         ]
     );
@@ -73,11 +74,11 @@ fn entry(name: &str, version: &str) -> String {
 fn write(root: &Path, entries: &[(&str, &str)]) {
     let dir = root.join("var/lib/dpkg");
     fs::create_dir_all(&dir).unwrap();
-    let text: String = entries
+    let text: Vec<String> = entries
         .iter()
         .map(|(name, version)| entry(name, version))
         .collect();
-    fs::write(dir.join("status-new"), text).unwrap();
+    fs::write(dir.join("status-new"), text.concat()).unwrap();
     fs::rename(dir.join("status-new"), dir.join("status")).unwrap();
 }
 
@@ -129,6 +130,57 @@ async fn a_damaged_database_keeps_what_was_known() {
     assert_eq!(reader.read("debian").await.unwrap(), known);
     write(dir.path(), &[("c", "1")]);
     assert_ne!(reader.read("debian").await.unwrap(), known);
+}
+
+/// Runs a tool of rpm; it must succeed.
+fn rpm_tool(program: &str, arguments: &[&str]) {
+    let mut command = std::process::Command::new(program);
+    let output = command.args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+}
+
+#[tokio::test]
+async fn a_real_database_of_rpm_is_read() {
+    if !Path::new("/usr/bin/rpmbuild").exists() {
+        eprintln!("skipped: this host has no rpmbuild");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("usr/lib/sysimage/rpm");
+    fs::create_dir_all(&place).unwrap();
+    let database = format!("--dbpath={}", place.display());
+    rpm_tool("rpm", &[&database, "--initdb"]);
+    let mut reader = PackageReader::new(dir.path());
+    assert_eq!(reader.read("rhel").await.unwrap().list.count(), 0);
+
+    let spec = dir.path().join("fake.spec");
+    fs::write(
+        &spec,
+        "Name: fake\nEpoch: 2\nVersion: 1.0~rc1\nRelease: 3\nSummary: x\nLicense: x\nBuildArch: noarch\n\
+         %description\nx\n%files\n",
+    )
+    .unwrap();
+    let top = format!("_topdir {}", dir.path().join("top").display());
+    rpm_tool(
+        "rpmbuild",
+        &["--quiet", "--define", &top, "-bb", spec.to_str().unwrap()],
+    );
+    let built = dir.path().join("top/RPMS/noarch/fake-1.0~rc1-3.noarch.rpm");
+    let built = built.to_str().unwrap();
+    rpm_tool(
+        "rpm",
+        &[&database, "--install", "--justdb", "--nodeps", built],
+    );
+    let list = reader.read("rhel").await.unwrap();
+    assert_eq!(
+        list.list.as_text(),
+        "pkg:rpm/rhel/fake@1.0~rc1-3?arch=noarch&epoch=2\n"
+    );
+    let again = reader.read("rhel").await.unwrap();
+    assert!(
+        Arc::ptr_eq(&list, &again),
+        "reading it made it look changed"
+    );
 }
 
 /// Whatever this host has must be told whole: a package that is refused would hide all others.

@@ -20,12 +20,12 @@ fn desired(generation: u64) -> DesiredState {
     desired_to_wire([9; 16], &desired)
 }
 
-fn packages(versions: &[&str]) -> Option<Arc<HostPackages>> {
+fn packages(versions: &[&str]) -> Arc<HostPackages> {
     let purls = versions
         .iter()
         .map(|version| format!("pkg:deb/debian/{version}?arch=amd64"));
     let list = PackageList::new(purls.map(|purl| purl.parse().unwrap())).unwrap();
-    Some(Arc::new(HostPackages::new(list)))
+    Arc::new(HostPackages::new(list))
 }
 
 #[tokio::test]
@@ -35,12 +35,16 @@ async fn a_change_is_one_difference_and_a_reconnect_sends_nothing() {
     controller.hold(&[]);
     controller.desire(desired(1));
     let linked = Linked::start(&controller.url(), &identity);
-    linked.packages.send_replace(packages(&["a@1", "b@1"]));
+    linked
+        .packages
+        .send_replace(Some(packages(&["a@1", "b@1"])));
     let first = controller.packages(1).await.remove(0);
     assert!(first.change.unwrap().base.is_empty(), "it is whole");
     assert_eq!(first.added.len(), 2);
 
-    linked.packages.send_replace(packages(&["a@2", "b@1"]));
+    linked
+        .packages
+        .send_replace(Some(packages(&["a@2", "b@1"])));
     let second = controller.packages(2).await.remove(1);
     assert_eq!(second.removed, ["pkg:deb/debian/a@1?arch=amd64"]);
     assert_eq!(second.added, ["pkg:deb/debian/a@2?arch=amd64"]);
@@ -61,7 +65,7 @@ async fn a_controller_that_holds_an_older_list_or_none_gets_all() {
     controller.hold(&[7; 32]);
     controller.desire(desired(1));
     let linked = Linked::start(&controller.url(), &identity);
-    linked.packages.send_replace(packages(&["a@1"]));
+    linked.packages.send_replace(Some(packages(&["a@1"])));
     let first = controller.packages(1).await.remove(0);
     assert!(first.change.unwrap().base.is_empty(), "its base is unknown");
 
@@ -80,7 +84,7 @@ async fn a_controller_of_before_is_not_called() {
     let identity = controller.shared.ca.identity("web-1", HOUR);
     controller.desire(desired(1));
     let mut linked = Linked::start(&controller.url(), &identity);
-    linked.packages.send_replace(packages(&["a@1"]));
+    linked.packages.send_replace(Some(packages(&["a@1"])));
     linked
         .seen("a desired state", |view| view.received > 0)
         .await;

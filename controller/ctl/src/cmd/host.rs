@@ -175,7 +175,7 @@ async fn packages(args: PackagesArgs, session: &Session) -> Outcome<()> {
     let client = session.client().await?;
     let list = package_list(&client, &args.host).await?;
     session.screen.show(
-        || json::Packages::new(&args.host, &list),
+        || json::HostPackages::new(&args.host, &list),
         |view| render::packages(view, &args.host, &list),
     )
 }

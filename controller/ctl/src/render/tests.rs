@@ -162,10 +162,13 @@ fn host_tables() {
     let (list, none) = (package_list(), ListPackagesResponse::default());
     both("host_packages", |view| packages(view, "web-7", &list));
     both("host_packages_none", |view| packages(view, "web-7", &none));
-    shape("host_packages_json", &json::Packages::new("web-7", &list));
+    shape(
+        "host_packages_json",
+        &json::HostPackages::new("web-7", &list),
+    );
     shape(
         "host_packages_none_json",
-        &json::Packages::new("web-7", &none),
+        &json::HostPackages::new("web-7", &none),
     );
     let both_members = [
         failed_member(),

@@ -13,10 +13,11 @@ fn list(purls: &[&str]) -> PackageList {
 }
 
 fn report(base: Option<&PackageList>, result: &PackageList) -> PackageReport {
+    let nothing = PackageList::default();
     PackageReport {
         base: base.map(digest),
         result: digest(result),
-        difference: result.difference(base.unwrap_or(&PackageList::default())),
+        difference: result.difference(base.unwrap_or(&nothing)),
     }
 }
 

@@ -3,6 +3,8 @@
 use comber_proto::host::v1 as wire;
 use serde::Serialize;
 
+use crate::render::text::hex;
+
 /// Names a list of packages.
 #[derive(Debug, Serialize)]
 pub(crate) struct PackageSummary {
@@ -13,7 +15,7 @@ pub(crate) struct PackageSummary {
 
 /// The packages of a host.
 #[derive(Debug, Serialize)]
-pub(crate) struct Packages {
+pub(crate) struct HostPackages {
     host: String,
     /// `null` where it never reported any.
     summary: Option<PackageSummary>,
@@ -31,13 +33,13 @@ struct Package {
 impl From<&wire::PackageSummary> for PackageSummary {
     fn from(summary: &wire::PackageSummary) -> Self {
         Self {
-            digest: summary.digest.iter().map(|b| format!("{b:02x}")).collect(),
+            digest: hex(&summary.digest),
             count: summary.count,
         }
     }
 }
 
-impl Packages {
+impl HostPackages {
     /// Of a host, all pages joined.
     pub(crate) fn new(host: &str, list: &wire::ListPackagesResponse) -> Self {
         let package = |package: &wire::Package| Package {
