@@ -145,6 +145,7 @@ pub(crate) fn site_at(dir: &Path) -> Site {
     let log = dir.join("log").to_str().unwrap().to_owned();
     Site {
         root: dir.join("root"),
+        shelves: dir.join("state/shelves"),
         exec: Exec::new(dir.join("state")),
         variables: Variables::from([("LOG".to_owned(), log)]),
         catalog: Catalog::new(&dir.join("state")),

@@ -37,10 +37,12 @@ use crate::{
     facts_watch::{self, HostReader, Told},
     feed,
     fetch::{Fetcher, HttpsSource, Patience},
+    first_boot::{Ended, first_boot},
     host_effects::HostEffects,
     identity::{IdentityStore, host_of},
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
+    leftovers,
     link::{Link, LinkView, Packages},
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
@@ -53,6 +55,8 @@ use crate::{
 const SCRATCH: &str = "scratch";
 /// The list of packages that the controller acknowledged last, in the state directory.
 const PACKAGES: &str = "packages";
+/// Where releases are kept that are not archives, in the state directory.
+const SHELVES: &str = "shelves";
 /// How often the lock is tried at start: an agent that is being replaced may still be ending.
 const LOCK_TRIES: u32 = 20;
 /// Pause between two tries of the lock.
@@ -72,13 +76,32 @@ pub(super) fn runtime() -> Result<Runtime, AppError> {
         })
 }
 
-/// Serves until a signal.
-pub(super) fn run(settings: &AgentSettings) -> Result<(), AppError> {
+/// Serves until a signal; enrols first, where a file says so.
+pub(super) fn run(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
     telemetry::init(&settings.log)?;
     fsx::create_dir_durable(&settings.state_dir.join(SCRATCH), 0o700)?;
     let _lock = take_lock(&settings.state_dir)?;
+    leftovers::end();
+    runtime()?.block_on(live(settings, enroll_file))
+}
+
+async fn live(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().map_err(|source| AppError::System {
+        step: "listen for signals",
+        source,
+    })?;
+    let clock = Clock::system();
+    let notifier = Notifier::from_environment();
+    if let Some(file) = enroll_file {
+        let ended = first_boot(file, settings, &clock, &notifier, &shutdown).await?;
+        if ended == Ended::Told {
+            notifier.stopping();
+            return Ok(());
+        }
+    }
     let identity = Arc::new(IdentityStore::open(&settings.state_dir)?);
-    runtime()?.block_on(serve(settings, identity))
+    serve(settings, identity, clock, notifier, shutdown).await
 }
 
 /// The boot that the host runs in.
@@ -86,24 +109,26 @@ pub(super) fn boot_id(settings: &AgentSettings) -> Result<BootId, AppError> {
     Ok(BootId(reboot(settings).boot_id()?))
 }
 
-async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result<(), AppError> {
-    let shutdown = Shutdown::new();
-    shutdown.on_signals().map_err(|source| AppError::System {
-        step: "listen for signals",
-        source,
-    })?;
-    let clock = Clock::system();
+async fn serve(
+    settings: &AgentSettings,
+    identity: Arc<IdentityStore>,
+    clock: Clock,
+    notifier: Notifier,
+    shutdown: Shutdown,
+) -> Result<(), AppError> {
     let controller = controller(settings)?;
     let host = host_of(&identity.present())?;
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
 
-    let (driver, handle) = driver(settings, &identity, &controller, &clock, &shutdown).await?;
-    let notifier = Notifier::from_environment();
+    let view = watch::Sender::new(LinkView::default());
+    let effects = host_effects(settings, &identity, &controller, &clock, view.subscribe());
+    let (driver, handle) = driver(settings, effects, &clock, &shutdown).await?;
     let tasks = Tasks {
         settings,
         identity,
         controller,
         clock,
+        view,
         shutdown: shutdown.clone(),
     };
     let link = tasks.start(handle, notifier.clone());
@@ -132,8 +157,7 @@ fn ended(ran: Result<(), DriverError>, shutdown: &Shutdown) -> Result<(), AppErr
 
 async fn driver(
     settings: &AgentSettings,
-    identity: &Arc<IdentityStore>,
-    controller: &Uri,
+    effects: HostEffects<HttpsSource>,
     clock: &Clock,
     shutdown: &Shutdown,
 ) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
@@ -147,7 +171,7 @@ async fn driver(
         }
     }
     let parts = Parts {
-        effects: host_effects(settings, identity, controller, clock),
+        effects,
         store,
         clock: clock.clone(),
         boot_id: boot_id(settings)?,
@@ -162,10 +186,12 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
+    view: watch::Receiver<LinkView>,
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
     let site = Site {
         root: settings.install.root.clone(),
+        shelves: state_dir.join(SHELVES),
         exec: Exec::new(state_dir.join(SCRATCH)),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
@@ -188,7 +214,7 @@ fn host_effects(
         backoff_min,
         backoff_max,
     };
-    let fetcher = Fetcher::new(source, state_dir, patience);
+    let fetcher = Fetcher::new(source, state_dir, patience, view);
     HostEffects::new(site, fetcher, reboot(settings), clock.clone())
 }
 
@@ -203,6 +229,7 @@ struct Tasks<'a> {
     identity: Arc<IdentityStore>,
     controller: Uri,
     clock: Clock,
+    view: watch::Sender<LinkView>,
     shutdown: Shutdown,
 }
 
@@ -214,6 +241,7 @@ impl Tasks<'_> {
             identity,
             controller,
             clock,
+            view,
             shutdown,
         } = self;
         let root = &settings.install.root;
@@ -226,7 +254,6 @@ impl Tasks<'_> {
             present: told.packages.subscribe(),
             file: settings.state_dir.join(PACKAGES),
         };
-        let view = watch::Sender::new(LinkView::default());
         let (shown, seen) = (view.subscribe(), handle.actual.clone());
         let watchdog = environment::watchdog();
         let link = Link {
