@@ -146,6 +146,7 @@ pub(crate) fn site_at(dir: &Path) -> Site {
     Site {
         root: dir.join("root"),
         shelves: dir.join("state/shelves"),
+        modules: vec![dir.join("modules")],
         exec: Exec::new(dir.join("state")),
         variables: Variables::from([("LOG".to_owned(), log)]),
         catalog: Catalog::new(&dir.join("state")),

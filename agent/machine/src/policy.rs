@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comber_model::release::{Manifest, RebootPolicy, Timeouts};
+use comber_model::release::{Installer, Manifest, RebootPolicy, Timeouts};
 use serde::{Deserialize, Serialize};
 
 /// Bounds that the agent's configuration may change; the defaults fit a server.
@@ -46,8 +46,17 @@ pub struct Recipe {
 
 impl From<&Manifest> for Recipe {
     fn from(manifest: &Manifest) -> Self {
+        let mut timeouts = manifest.timeouts.clone();
+        if let Installer::Module(module) = &manifest.installer {
+            // A module's calls stop themselves, each at the module's own limit. One comes before the checks and one after
+            // them.
+            timeouts.activate = timeouts.activate.max(module.timeout);
+            timeouts.verify = timeouts
+                .verify
+                .saturating_add(module.timeout.saturating_mul(2));
+        }
         Self {
-            timeouts: manifest.timeouts.clone(),
+            timeouts,
             reboot: manifest.reboot,
             irreversible: manifest.irreversible,
         }

@@ -54,6 +54,14 @@ impl Kind {
     pub fn is_staged(&self) -> Result<bool, InstallError> {
         self.shelf.is_staged()
     }
+
+    /// Whether a change of the product is over and the cleanup after it is not.
+    pub fn is_unfinished(&self) -> bool {
+        match &self.inner {
+            Inner::Module(module) => module.is_unfinished(),
+            Inner::Archive(_) | Inner::Package(_) | Inner::Agent(_) => false,
+        }
+    }
 }
 
 impl Installer for Kind {
