@@ -103,11 +103,16 @@ impl Pen {
         let carries = |pid: &i32| {
             // Empty for a process that is dead already, and not to be read where it is another user's.
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|&byte| byte == 0).any(|one| one == wanted)
+            environment
+                .split(|&byte| byte == 0)
+                .any(|one| one == wanted)
         };
         // The number of a process group is not given anew while somebody is in it, so with its leader gone it is still
         // the call's.
-        let orphaned = self.leader.map(Pid::as_raw_pid).filter(|leader| !exists(*leader));
+        let orphaned = self
+            .leader
+            .map(Pid::as_raw_pid)
+            .filter(|leader| !exists(*leader));
         let is_orphan = |pid: &i32| orphaned.is_some() && group_of(*pid) == orphaned;
         entries
             .flatten()

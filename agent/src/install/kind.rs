@@ -55,6 +55,14 @@ impl Kind {
         self.shelf.is_staged()
     }
 
+    /// What must hold after the boot on the way back, before the host counts as back. Changes nothing that matters.
+    pub async fn prove_back(&self) -> Result<(), InstallError> {
+        match &self.inner {
+            Inner::Module(module) => module.prove_back().await,
+            Inner::Archive(_) | Inner::Package(_) | Inner::Agent(_) => Ok(()),
+        }
+    }
+
     /// Whether a change of the product is over and the cleanup after it is not.
     pub fn is_unfinished(&self) -> bool {
         match &self.inner {

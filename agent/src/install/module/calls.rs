@@ -102,14 +102,12 @@ impl Calls {
                 bytes: said.total,
             });
         }
-        query
-            .parse(&said.bytes)
-            .ok_or_else(|| ModuleError::Answer {
-                module: module(),
-                query: query.as_str(),
-                answer: beginning(&said.bytes),
-                allowed: query.allowed(),
-            })
+        query.parse(&said.bytes).ok_or_else(|| ModuleError::Answer {
+            module: module(),
+            query: query.as_str(),
+            answer: beginning(&said.bytes),
+            allowed: query.allowed(),
+        })
     }
 
     /// Hands the payload over: to the module, or into files.

@@ -20,7 +20,9 @@ pub enum ModuleError {
         source: ExecError,
     },
     /// It did not answer as the protocol wants it.
-    #[error("the module {module} answers {query} with {answer:?}, which is not {allowed} on one line")]
+    #[error(
+        "the module {module} answers {query} with {answer:?}, which is not {allowed} on one line"
+    )]
     Answer {
         module: String,
         query: &'static str,
@@ -42,7 +44,10 @@ pub enum ModuleError {
     CutOff { state: &'static str },
     /// The same for another release, whose way back comes first.
     #[error("{release} was cut off in {state}; it must be undone before")]
-    Other { release: String, state: &'static str },
+    Other {
+        release: String,
+        state: &'static str,
+    },
     /// It is installed and only a reboot makes it so.
     #[error(
         "the module {module} wants a reboot and the release says reboot = \"never\"; say \"auto\" or \"required\""
@@ -65,11 +70,11 @@ pub enum ModuleError {
     #[error("the module was called {calls} times for one change, which is given up")]
     Circle { calls: u32 },
     /// There is none of that name.
-    #[error("no module {module} is in {}; install the package that brings it, or carry it in the release", places(dirs))]
-    NoModule {
-        module: String,
-        dirs: Vec<PathBuf>,
-    },
+    #[error(
+        "no module {module} is in {}; install the package that brings it, or carry it in the release",
+        places(dirs)
+    )]
+    NoModule { module: String, dirs: Vec<PathBuf> },
     /// Somebody else could have put it there.
     #[error("{} is not run as a module: {problem}", path.display())]
     Untrusted {
@@ -78,10 +83,7 @@ pub enum ModuleError {
     },
     /// It has no place in the protocol's tree.
     #[error("the payload of a module is plain files in one directory; {name:?} {problem}")]
-    Payload {
-        name: String,
-        problem: &'static str,
-    },
+    Payload { name: String, problem: &'static str },
     /// Two installers for one product would not know of each other.
     #[error(
         "{product} was installed by the installer {found} on this host; remove the product before it gets another one"

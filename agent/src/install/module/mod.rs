@@ -106,26 +106,39 @@ impl Module {
         Ok(calls)
     }
 
-    /// Ends what an earlier change left where that has no way back to go; refuses to begin upon anything else.
+    /// Ends what an earlier change left. What was cut off on the way forward is refused: its way back comes first.
     async fn make_room(&self, calls: &mut Calls) -> Result<(), InstallError> {
         let session = &calls.session;
-        match session.state {
-            State::Prepare | State::Done => {
-                calls.session.lost = None;
-                calls.close().await
-            }
-            State::Download | State::Cleanup => {
-                calls.end_what_was_left();
-                calls.clean_up().await
-            }
-            State::ArtifactCommit if session.ended => calls.clean_up().await,
-            state if session.slot == self.record().slot() => Err(cut_off(state).into()),
-            state => Err(ModuleError::Other {
-                release: session.release.clone(),
-                state: state.as_str(),
-            }
-            .into()),
+        let is_cut_off = match session.state {
+            State::ArtifactInstall
+            | State::NeedsArtifactReboot
+            | State::ArtifactReboot
+            | State::ArtifactVerifyReboot => true,
+            State::ArtifactCommit => !session.ended,
+            State::Prepare
+            | State::Download
+            | State::ArtifactRollback
+            | State::ArtifactRollbackReboot
+            | State::ArtifactVerifyRollbackReboot
+            | State::ArtifactFailure
+            | State::Cleanup
+            | State::Done => false,
+        };
+        if is_cut_off && session.slot == self.record().slot() {
+            return Err(cut_off(session.state).into());
         }
+        if is_cut_off {
+            return Err(ModuleError::Other {
+                release: session.release.clone(),
+                state: session.state.as_str(),
+            }
+            .into());
+        }
+        calls.end_what_was_left();
+        calls.take_back().await?;
+        // Somebody has decided that this host is to go on with another change.
+        calls.session.lost = None;
+        calls.finish().await
     }
 
     async fn begin(&self, before: Option<&Record>) -> Result<Calls, InstallError> {
@@ -161,6 +174,65 @@ impl Module {
         }
     }
 
+    /// A release without a way back is not rolled back, so its last calls come with its failure.
+    async fn without_way_back<T>(&self, done: Result<T, InstallError>) -> Result<T, InstallError> {
+        if let Err(error) = &done
+            && self.record().manifest.irreversible
+            && let Some(mut calls) = self.own()?
+        {
+            if calls.session.state > State::Download {
+                calls.session.lost = Some(comber_runtime::telemetry::error_chain(error));
+            }
+            calls.end_what_was_left();
+            calls.finish().await?;
+        }
+        done
+    }
+
+    async fn proved(&self) -> Result<(), InstallError> {
+        let Some(mut calls) = self.own()? else {
+            return Ok(());
+        };
+        let session = &calls.session;
+        match session.state {
+            State::NeedsArtifactReboot if session.ended && session.reboot == Reboot::No => Ok(()),
+            State::NeedsArtifactReboot if session.ended => {
+                Ok(calls.state(State::ArtifactVerifyReboot).await?)
+            }
+            // The agent's own end is how a reboot that works is seen.
+            State::ArtifactReboot => Ok(calls.state(State::ArtifactVerifyReboot).await?),
+            State::ArtifactVerifyReboot | State::ArtifactCommit if session.ended => Ok(()),
+            state => Err(cut_off(state).into()),
+        }
+    }
+
+    async fn committed(&self) -> Result<(), InstallError> {
+        let Some(mut calls) = self.own()? else {
+            return Ok(());
+        };
+        match calls.session.state {
+            State::NeedsArtifactReboot | State::ArtifactVerifyReboot if calls.session.ended => {
+                Ok(calls.state(State::ArtifactCommit).await?)
+            }
+            State::ArtifactCommit if calls.session.ended => Ok(()),
+            state => Err(cut_off(state).into()),
+        }
+    }
+
+    /// What must hold after the boot that led back, before the host counts as back.
+    pub(super) async fn prove_back(&self) -> Result<(), InstallError> {
+        let Some(mut calls) = Calls::load(&self.shelf)? else {
+            return Ok(());
+        };
+        if calls.session.state == State::ArtifactRollbackReboot {
+            calls.take_back().await?;
+        }
+        match &calls.session.lost {
+            Some(why) => Err(ModuleError::Lost { why: why.clone() }.into()),
+            None => Ok(()),
+        }
+    }
+
     /// Makes what was before current again.
     fn lead_back(&self, before: Option<&Record>) -> Result<(), InstallError> {
         match before {
@@ -191,7 +263,8 @@ impl Installer for Module {
     }
 
     async fn activate(&self, before: Option<&Record>) -> Result<Activation, InstallError> {
-        let calls = self.install(before).await?;
+        let installed = self.install(before).await;
+        let calls = self.without_way_back(installed).await?;
         self.shelf.switch(self.record())?;
         Ok(Activation {
             needs_reboot: calls.session.reboot != Reboot::No,
@@ -207,33 +280,13 @@ impl Installer for Module {
     }
 
     async fn prove(&self) -> Result<(), InstallError> {
-        let Some(mut calls) = self.own()? else {
-            return Ok(());
-        };
-        let session = &calls.session;
-        match session.state {
-            State::NeedsArtifactReboot if session.ended && session.reboot == Reboot::No => Ok(()),
-            State::NeedsArtifactReboot if session.ended => {
-                Ok(calls.state(State::ArtifactVerifyReboot).await?)
-            }
-            // The agent's own end is how a reboot that works is seen.
-            State::ArtifactReboot => Ok(calls.state(State::ArtifactVerifyReboot).await?),
-            State::ArtifactVerifyReboot | State::ArtifactCommit if session.ended => Ok(()),
-            state => Err(cut_off(state).into()),
-        }
+        let done = self.proved().await;
+        self.without_way_back(done).await
     }
 
     async fn commit(&self) -> Result<(), InstallError> {
-        let Some(mut calls) = self.own()? else {
-            return Ok(());
-        };
-        match calls.session.state {
-            State::NeedsArtifactReboot | State::ArtifactVerifyReboot if calls.session.ended => {
-                Ok(calls.state(State::ArtifactCommit).await?)
-            }
-            State::ArtifactCommit if calls.session.ended => Ok(()),
-            state => Err(cut_off(state).into()),
-        }
+        let done = self.committed().await;
+        self.without_way_back(done).await
     }
 
     async fn roll_back(&self, before: Option<&Record>) -> Result<(), InstallError> {
@@ -263,6 +316,10 @@ impl Installer for Module {
         if let Some(mut calls) = Calls::load(&self.shelf)?
             && calls.awaits_cleanup()
         {
+            calls.take_back().await?;
+            if let Some(why) = &calls.session.lost {
+                tracing::error!(release = calls.session.release, why, "the way back failed");
+            }
             calls.finish().await?;
         }
         self.shelf.cleanup(keep).await

@@ -54,9 +54,8 @@ pub(super) fn payload(place: &Path, carried: Option<&str>) -> Result<Vec<Member>
 
 /// Whether a release's file can be run.
 pub(super) fn is_executable(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| {
-        metadata.is_file() && metadata.permissions().mode() & 0o100 != 0
-    })
+    fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o100 != 0)
 }
 
 fn check(name: &str, is_file: bool) -> Result<(), ModuleError> {
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_file_is_refused() {
-        for name in ["a b", "a\nstreams/b", "a\tb", "\u{85}"] {
+        for name in ["a b", "a\nb", "a\tb", "\u{85}"] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(name), "").unwrap();
             let error = payload(dir.path(), None).unwrap_err();
@@ -130,7 +129,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         symlink("/etc/passwd", dir.path().join("link")).unwrap();
         let error = payload(dir.path(), None).unwrap_err();
-        assert!(error.to_string().contains("\"link\" is a directory or a link"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("\"link\" is a directory or a link"),
+            "{error}"
+        );
         for name in ["", ".", "..", "../x", "a/b"] {
             assert!(check(name, true).is_err(), "{name:?}");
         }

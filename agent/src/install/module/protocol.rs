@@ -150,7 +150,11 @@ mod tests {
                 ("Maybe\n", None),
                 ("\0", None),
             ] {
-                assert_eq!(query.parse(answer.as_bytes()), expected, "{query} {answer:?}");
+                assert_eq!(
+                    query.parse(answer.as_bytes()),
+                    expected,
+                    "{query} {answer:?}"
+                );
             }
         }
         let automatic = b"Automatic\n";

@@ -180,6 +180,9 @@ mod tests {
             session.begin(State::ArtifactReboot, &path).unwrap();
         }
         let error = session.begin(State::Cleanup, &path).unwrap_err();
-        assert!(matches!(error, ModuleError::Circle { calls: 28 }), "{error:?}");
+        assert!(
+            matches!(error, ModuleError::Circle { calls: 28 }),
+            "{error:?}"
+        );
     }
 }

@@ -152,7 +152,8 @@ async fn drained(sender: &Sender, path: &Path, member: &Member) -> Result<(), Mo
     let mut pause = PAUSE_MIN;
     loop {
         // Asked before the pipe is looked at: who read the last bytes and left is seen as having read them.
-        let has_left = matches!(OpenOptions::new().open_sender(path), Err(error) if has_no_reader(&error));
+        let has_left =
+            matches!(OpenOptions::new().open_sender(path), Err(error) if has_no_reader(&error));
         let left = rustix::io::ioctl_fionread(sender);
         if left.map_err(|errno| io_at("look at", path)(errno.into()))? == 0 {
             return Ok(());

@@ -197,9 +197,7 @@ fn create(path: &Path) -> Result<File, ModuleError> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ModuleError> {
-    create(path)?
-        .write_all(bytes)
-        .map_err(io_at("write", path))
+    create(path)?.write_all(bytes).map_err(io_at("write", path))
 }
 
 fn copy(from: &Path, to: &Path, stop: &Stop) -> Result<(), ModuleError> {

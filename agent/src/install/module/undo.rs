@@ -72,15 +72,15 @@ impl Calls {
             State::ArtifactCommit
             | State::ArtifactRollback
             | State::ArtifactVerifyRollbackReboot => self.session.ended,
-            State::ArtifactFailure | State::Cleanup => true,
+            // After a boot; one that did not come leaves a broken host, which is not cleaned up.
+            State::ArtifactRollbackReboot | State::ArtifactFailure | State::Cleanup => true,
             State::Done => self.session.lost.is_none(),
             State::Prepare
             | State::Download
             | State::ArtifactInstall
             | State::NeedsArtifactReboot
             | State::ArtifactReboot
-            | State::ArtifactVerifyReboot
-            | State::ArtifactRollbackReboot => false,
+            | State::ArtifactVerifyReboot => false,
         }
     }
 
