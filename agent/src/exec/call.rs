@@ -36,7 +36,7 @@ pub struct Call<'a> {
     pub program: &'a Path,
     /// What it is told, as it is: nothing is replaced.
     pub arguments: &'a [&'a OsStr],
-    /// Where it runs. Also its mark: whatever still carries it after a failure belongs to the call.
+    /// Where it runs.
     pub dir: &'a Path,
     /// Its environment, beside `PATH`, `HOME`, `LANG` and `PWD`.
     pub variables: &'a Variables,
@@ -44,6 +44,8 @@ pub struct Call<'a> {
     pub timeout: Duration,
     /// What the log calls it.
     pub name: &'a str,
+    /// Whatever carries it in its environment belongs to the call, and ends with its failure.
+    pub mark: &'a str,
 }
 
 /// What a call that ended well wrote to its standard output.
@@ -81,7 +83,7 @@ impl Exec {
         call: &Call<'_>,
         beside: impl Future<Output = E>,
     ) -> Result<Said, Cut<E>> {
-        let mut pen = Pen::new(call.dir);
+        let mut pen = Pen::new(call.mark);
         let mut running = start(call, &mut pen).await.map_err(Cut::Exec)?;
         pen.arm(running.group.pid());
         let mut pump = Pump::new(call.name);
@@ -119,10 +121,10 @@ impl Exec {
         Err(failed)
     }
 
-    /// Kills what is left of a call in that directory which an earlier process of this agent made. For the start of a way
-    /// back: nothing of the step that is undone may still go on.
-    pub fn kill_left_behind(dir: &Path) {
-        Pen::new(dir).kill();
+    /// Kills what is left of calls with that mark, also of those that an earlier process of the agent made. For the start of
+    /// a way back: nothing of what is undone may still go on.
+    pub fn kill_left_behind(mark: &str) {
+        Pen::new(mark).kill();
     }
 
     /// With another time between TERM and KILL.

@@ -5,7 +5,6 @@
 //! environment that every child inherits. A process that clears its environment escapes the second, never the first.
 //! Invariant: nothing is killed that does not carry the mark or stand in the call's control group, and never the agent.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
-/// The variable that marks what belongs to a call; its value is the call's directory.
+/// The variable that marks what belongs to a call.
 const MARK: &str = "COMBER_CALL";
 /// Where control groups of the second kind are; older ones cannot be killed at once and are left alone.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -27,16 +26,16 @@ const ROUNDS: u32 = 50;
 /// The nets around one call. Dropped while armed, it kills: the call was cancelled.
 #[derive(Debug)]
 pub(super) struct Pen {
-    mark: OsString,
+    mark: String,
     group: Option<PathBuf>,
     leader: Option<Pid>,
     armed: bool,
 }
 
 impl Pen {
-    pub(super) fn new(dir: &Path) -> Self {
+    pub(super) fn new(mark: &str) -> Self {
         Self {
-            mark: dir.as_os_str().to_owned(),
+            mark: mark.to_owned(),
             group: None,
             leader: None,
             armed: false,
@@ -94,9 +93,7 @@ impl Pen {
 
     /// The live processes that carry the mark.
     fn marked(&self) -> Vec<Pid> {
-        let mut wanted = OsString::from(MARK).into_encoded_bytes();
-        wanted.push(b'=');
-        wanted.extend_from_slice(self.mark.as_encoded_bytes());
+        let wanted = format!("{MARK}={}", self.mark).into_bytes();
         let Ok(entries) = fs::read_dir("/proc") else {
             return Vec::new();
         };

@@ -21,7 +21,7 @@ pub(super) struct Pump {
     name: String,
     head: Vec<u8>,
     total: u64,
-    tail: VecDeque<u8>,
+    ends: [VecDeque<u8>; 2],
     logged: usize,
     cut: u64,
 }
@@ -38,7 +38,7 @@ impl Pump {
             name: name.to_owned(),
             head: Vec::new(),
             total: 0,
-            tail: VecDeque::new(),
+            ends: [VecDeque::new(), VecDeque::new()],
             logged: 0,
             cut: 0,
         }
@@ -83,10 +83,13 @@ impl Pump {
         }
     }
 
-    /// The end of both outputs.
+    /// The end of what it said of errors, or else of all that it said.
     pub(super) fn tail(&self) -> String {
-        let bytes: Vec<u8> = self.tail.iter().copied().collect();
-        String::from_utf8_lossy(&bytes).trim().to_owned()
+        let [out, err] = self.ends.each_ref().map(|end| {
+            let bytes: Vec<u8> = end.iter().copied().collect();
+            String::from_utf8_lossy(&bytes).trim().to_owned()
+        });
+        if err.is_empty() { out } else { err }
     }
 
     fn take(&mut self, from: From, bytes: &[u8], line: &mut Vec<u8>) {
@@ -95,10 +98,10 @@ impl Pump {
             self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
             self.total = self.total.saturating_add(bytes.len() as u64);
         }
-        let end = &bytes[bytes.len().saturating_sub(OUTPUT_MAX)..];
-        self.tail.extend(end);
-        let surplus = self.tail.len().saturating_sub(OUTPUT_MAX);
-        self.tail.drain(..surplus);
+        let end = &mut self.ends[from as usize];
+        end.extend(bytes);
+        let surplus = end.len().saturating_sub(OUTPUT_MAX);
+        end.drain(..surplus);
         let room = LOGGED_MAX - self.logged;
         let (kept, cut) = bytes.split_at(bytes.len().min(room));
         self.logged += kept.len();

@@ -167,9 +167,10 @@ impl Calls {
         Ok(())
     }
 
-    /// Nothing of a call that an earlier process of the agent made goes on.
+    /// Nothing that a call of this change started goes on: neither what an earlier process of the agent called and did
+    /// not see end, nor a daemon of what is being undone.
     pub(super) fn end_what_was_left(&self) {
-        Exec::kill_left_behind(self.tree().dir());
+        Exec::kill_left_behind(&self.session.id);
     }
 
     async fn call(&self, word: &'static str) -> Result<Said, ModuleError> {
@@ -206,6 +207,7 @@ impl Calls {
             variables: &self.shelf.site.variables,
             timeout: self.session.timeout,
             name: word,
+            mark: &self.session.id,
         };
         self.shelf.site.exec.call_beside(&call, beside).await
     }

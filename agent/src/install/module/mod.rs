@@ -134,8 +134,11 @@ impl Module {
             }
             .into());
         }
+        let is_on_its_way_back = session.state >= State::ArtifactRollback;
         calls.end_what_was_left();
-        calls.take_back().await?;
+        if is_on_its_way_back {
+            calls.take_back().await?;
+        }
         // Somebody has decided that this host is to go on with another change.
         calls.session.lost = None;
         calls.finish().await
@@ -293,9 +296,7 @@ impl Installer for Module {
         let Some(mut calls) = Calls::load(&self.shelf)? else {
             return self.lead_back(before);
         };
-        if !calls.session.ended {
-            calls.end_what_was_left();
-        }
+        calls.end_what_was_left();
         calls.take_back().await?;
         if let Some(why) = calls.session.lost.clone() {
             calls.finish().await?;
@@ -316,7 +317,9 @@ impl Installer for Module {
         if let Some(mut calls) = Calls::load(&self.shelf)?
             && calls.awaits_cleanup()
         {
-            calls.take_back().await?;
+            if calls.session.state == State::ArtifactRollbackReboot {
+                calls.take_back().await?;
+            }
             if let Some(why) = &calls.session.lost {
                 tracing::error!(release = calls.session.release, why, "the way back failed");
             }

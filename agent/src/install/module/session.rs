@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use comber_model::duration;
+use comber_runtime::backoff::random_or;
 use comber_runtime::fsx;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ const CALLS_MAX: u32 = 28;
 #[serde(deny_unknown_fields)]
 pub(super) struct Session {
     format: u32,
+    /// Of this change alone: marks the processes of its calls.
+    pub id: String,
     /// `name@version`, for messages.
     pub release: String,
     /// Whose change it is: the short name of the release's directory.
@@ -58,6 +61,7 @@ impl Session {
     pub(super) fn new(release: String, slot: String, module: String, program: PathBuf) -> Self {
         Self {
             format: FORMAT,
+            id: format!("{:016x}", random_or(0)),
             release,
             slot,
             module,
@@ -132,6 +136,7 @@ mod tests {
 
     fn session() -> Session {
         Session {
+            id: "00112233aabbccdd".to_owned(),
             timeout: Duration::from_hours(4),
             supports_rollback: true,
             reboot: Reboot::Automatic,

@@ -98,7 +98,8 @@ impl Fixture {
     }
 
     fn is_over(&self) -> bool {
-        !self.product().join("module").exists()
+        let dir = self.product().join("module");
+        !dir.join("session.json").exists() && !dir.join("tree").exists()
     }
 }
 
