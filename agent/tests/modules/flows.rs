@@ -72,7 +72,7 @@ fn flows() -> Vec<Flow> {
             single_file(&dest(work), "new")
         }),
         flow("single-file", Then::Fails, |_| {
-            payload(&[("page", b"no place is named")])
+            single_file(Path::new("/dev/null/nowhere"), "new")
         }),
         flow("directory", Then::Commit, |work| {
             directory(work, &dest(work), "new")

@@ -76,6 +76,10 @@ impl Calls {
 
     /// Notes that a state begins without a call of its own.
     pub(super) fn begins(&mut self, state: State) -> Result<(), ModuleError> {
+        if !self.session.ended {
+            // No two calls of one change go on at the same time, whatever ended the agent.
+            self.end_what_was_left();
+        }
         tracing::info!(release = self.session.release, %state, "the module's next state");
         self.session.begin(state, &file(&self.dir))
     }
