@@ -86,3 +86,23 @@ impl Recipe {
         self.timeouts.verify.saturating_add(policy.slack)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_modules_own_limit_fits_into_the_steps_around_it() {
+        let manifest = |recipe: &str| {
+            let source = format!("name = 'a'\nversion = '1'\n[installer]\n{recipe}");
+            Recipe::from(&Manifest::parse(&source).unwrap()).timeouts
+        };
+        let plain = manifest("type = 'archive'\npath = '/a'");
+        assert_eq!(plain, Timeouts::default());
+        let module = manifest("type = 'module'\nmodule = 'm'\ntimeout = '1h'");
+        assert_eq!(module.activate, Duration::from_hours(1));
+        assert_eq!(module.verify, plain.verify + Duration::from_hours(2));
+        let short = manifest("type = 'module'\nmodule = 'm'\ntimeout = '1s'");
+        assert_eq!(short.activate, plain.activate);
+    }
+}

@@ -35,7 +35,7 @@ exit 0
 "#;
 
 /// What is done after the installation.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Then {
     /// Keep it.
     Commit,
@@ -101,13 +101,21 @@ async fn the_calls_are_those_of_debians_client() {
         let theirs = under_the_client(&debian, &flow);
         let ours = under_the_agent(&debian, &flow).await;
         let name = flow.payload_type;
-        println!(
-            "== {name}: Debian's client\n{}\n== {name}: the agent\n{}",
-            theirs.trace, ours.trace
-        );
+        record(&flow, &theirs.trace, &ours.trace);
         assert_eq!(theirs.result, ours.result, "what {name} left");
         let named = without_named_deviations(&ours.trace, flow.then);
         assert_eq!(theirs.trace, named, "{name}");
+    }
+}
+
+/// Prints both and keeps them below `target/`, for who wants to look.
+fn record(flow: &Flow, theirs: &str, ours: &str) {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("module-traces");
+    fs::create_dir_all(&dir).unwrap();
+    for (side, trace) in [("client", theirs), ("agent", ours)] {
+        let name = format!("{}, {:?}, under the {side}", flow.payload_type, flow.then);
+        println!("== {name}\n{trace}");
+        fs::write(dir.join(name), trace).unwrap();
     }
 }
 
