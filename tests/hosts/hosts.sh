@@ -381,6 +381,7 @@ assert os.major(os.fstat(fd).st_dev) == 7, 'not on a loop device'
 fcntl.ioctl(fd, 0x8004587D, struct.pack('I', 2))        # EXT4_IOC_SHUTDOWN, without flushing the log
 PY
     echo 1 >"$(cg "$h")/cgroup.kill"
+    do_thaw "$h" 2>/dev/null || true                    # the next boot takes over this cgroup, frozen or not
     until_ok 30 down_now "$h" || die "$h does not go down"
     line_off "$h"
     unplug "$FLEET-$h" "$h"

@@ -11,11 +11,11 @@ use comber_runtime::fsx;
 use comber_runtime::metrics::{self, Metrics};
 use comber_runtime::shutdown::{Cause, Shutdown};
 use comber_runtime::systemd::Notifier;
-use comber_runtime::{backoff, task, telemetry, tls};
+use comber_runtime::{backoff, environment, task, telemetry, tls};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
-use super::{EXIT_CONFIG, EXIT_FAILED, admin, control};
+use super::{EXIT_CONFIG, EXIT_FAILED, admin, control, manager};
 use crate::api::{self, CertificateLives, Parts};
 use crate::artifact::Artifacts;
 use crate::config::ControllerSettings;
@@ -123,6 +123,8 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
     };
     tracing::info!(address = %settings.listen, names = ?settings.names, "ready");
     notifier.ready();
+    let life = manager::run(notifier.clone(), core.clone(), environment::watchdog());
+    task::spawn("manager", &shutdown, life);
     let server = Server {
         tls,
         routes,

@@ -14,11 +14,11 @@ pub const AGENT_UNIT: &str = "comber-agent.service";
 /// Where its ledger is.
 pub const STATE_DIR: &str = "/var/lib/comber-agent";
 
+/// Not after `network-online.target`: a host that reboots into no network must finish what it does all the same.
 const UNIT: &str = "\
 [Unit]
 Description=Comber agent
-Wants=network-online.target
-After=network-online.target
+After=network.target
 
 [Service]
 Type=notify
@@ -26,7 +26,7 @@ NotifyAccess=main
 ExecStart=/usr/bin/comber-agent run
 Restart=always
 RestartSec=100ms
-KillMode=mixed
+KillMode=process
 StateDirectory=comber-agent
 StateDirectoryMode=0700
 

@@ -126,8 +126,14 @@ impl HostLab {
             let text = host
                 .journal(AGENT_UNIT)
                 .unwrap_or_else(|error| format!("{error:#}"));
+            let name = host.name();
             // The failure itself is what counts.
-            let _kept = fs::write(directory.join(host.name()), text);
+            let _kept = fs::write(directory.join(name), text);
+            let logs = self.fleet.directory().join("hosts").join(name);
+            for log in ["console", "supervisor"] {
+                let kept = directory.join(format!("{name}.{log}"));
+                let _kept = fs::copy(logs.join(format!("{log}.log")), kept);
+            }
         }
     }
 }

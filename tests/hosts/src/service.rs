@@ -30,7 +30,7 @@ WantedBy=multi-user.target
 const SAYS: &str = "/run/app.version";
 
 /// Real reboots and services on a busy machine, and still soon noticed where something hangs.
-const TIMEOUTS: &str = "verify = \"20s\"\nactivate = \"30s\"\nreboot = \"60s\"\n";
+const TIMEOUTS: &str = "activate = \"30s\"\nreboot = \"60s\"\n";
 
 /// Makes releases of it.
 #[derive(Debug, Default)]
@@ -63,15 +63,17 @@ impl Service {
             }
         };
         let run = format!("{first}cat /app/current/version >{SAYS}\nexec sleep infinity\n");
-        let works = match behaviour {
-            Behaviour::Good | Behaviour::DiesAtBoot => "",
-            Behaviour::Unhealthy => "; echo the page is missing; exit 1",
+        // What never works is waited for no longer than it takes to see that.
+        let (works, verify) = match behaviour {
+            Behaviour::Good => ("", "20s"),
+            Behaviour::Unhealthy => ("; echo the page is missing; exit 1", "2s"),
+            Behaviour::DiesAtBoot => ("", "5s"),
         };
         Product {
             check: format!("[ \"$(cat {SAYS})\" = {version} ]{works}"),
             units: vec![SERVICE_UNIT.to_owned()],
             files: vec![("run".to_owned(), run.into_bytes())],
-            timeouts: TIMEOUTS.to_owned(),
+            timeouts: format!("{TIMEOUTS}verify = \"{verify}\"\n"),
             tail: format!(
                 "[[check]]\nname = \"unit\"\ninterval = \"100ms\"\nunit = {{ name = \"{SERVICE_UNIT}\" }}\n"
             ),

@@ -120,8 +120,8 @@ pub fn at_every_state(cut: Cut, times: u32) -> Vec<Trial> {
     trials
 }
 
-/// So many trials at instants by chance within `span` from the rollout's begin, all kinds of releases in turn.
-pub fn at_random_instants(cut: Cut, times: u32, span: Duration) -> Vec<Trial> {
+/// So many trials at instants by chance from the rollout's begin to about its end, all kinds of releases in turn.
+pub fn at_random_instants(cut: Cut, times: u32) -> Vec<Trial> {
     let kinds = [
         Wish::GOOD,
         Wish::BAD,
@@ -134,14 +134,28 @@ pub fn at_random_instants(cut: Cut, times: u32, span: Duration) -> Vec<Trial> {
             ..Wish::BAD
         },
     ];
-    let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let kinds = kinds.into_iter().cycle().zip(0..times);
-    let trial = |(wish, _)| Trial {
-        wish,
-        when: When::After(Duration::from_millis(comber_e2e::chance(span))),
-        cut,
+    let trial = |(wish, _)| {
+        let instant = Duration::from_millis(comber_e2e::chance(lasts(&wish)));
+        Trial {
+            wish,
+            when: When::After(instant),
+            cut,
+        }
     };
     kinds.map(trial).collect()
+}
+
+/// About how long an attempt takes, in milliseconds, as measured on two cores. Where it takes longer or shorter, more
+/// instants lie early in the attempt or behind its end; none is wrong.
+fn lasts(wish: &Wish) -> u64 {
+    let reboots = match (wish.reboot, wish.good) {
+        (false, _) => 0,
+        (true, true) => 1,
+        (true, false) => 2,
+    };
+    let checks = if wish.good { 0 } else { 2000 };
+    800 + checks + reboots * 2000
 }
 
 /// Rolls a release out to one host without any cut, and insists on its truth.
@@ -171,7 +185,7 @@ impl Trial {
             succeeded,
         };
         truth::prove(&case, lab, host, vendor)
-            .with_context(|| format!("cut in {cut_in:?}: {status:#}"))?;
+            .with_context(|| format!("{status:#}\ncut in {cut_in:?}"))?;
         lab.comber().ok(&["rollout", "abort", &rollout, "--yes"])?;
         Ok(Told { cut_in, succeeded })
     }
@@ -224,7 +238,7 @@ impl Trial {
 /// One host, everything allowed, patient with a host that is away; tried again where it was refused as broken.
 fn spec(made: &Made, host: &Host) -> String {
     format!(
-        "release = \"{}\"\nselector = 'host == \"{}\"'\n[pace]\nmax_in_flight = \"100%\"\n[budget]\nfailures = {{ max = \"100%\" }}\nsilent = {{ after = \"1h\" }}\n[[wave]]\nhosts = \"rest\"\n",
+        "release = \"{}\"\nselector = 'host == \"{}\"'\n[pace]\nmax_in_flight = \"100%\"\n[budget]\nfailures = {{ max = \"100%\" }}\nsilent = {{ after = \"1h\" }}\n[retry]\nbackoff = \"1s\"\nclasses = {{ rejected = 2 }}\n[[wave]]\nhosts = \"rest\"\n",
         made.release,
         host.name(),
     )
