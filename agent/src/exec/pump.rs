@@ -47,7 +47,7 @@ impl Pump {
     /// Reads both to their ends. What was read is kept when it is dropped before.
     pub(super) async fn read(&mut self, out: impl AsyncRead, err: impl AsyncRead) {
         let (mut out, mut err) = (std::pin::pin!(out), std::pin::pin!(err));
-        let mut buffers = ([0; 4096], [0; 4096]);
+        let mut buffers = (vec![0; 4096], vec![0; 4096]);
         let mut lines = (Vec::new(), Vec::new());
         let (mut out_open, mut err_open) = (true, true);
         while out_open || err_open {

@@ -9,6 +9,7 @@ mod enrol;
 mod first_boot;
 mod host;
 mod link;
+mod module;
 mod renew;
 mod rollout;
 mod support;

@@ -61,7 +61,7 @@ fn fetch(root: &Path) -> Result<(), String> {
             .to_string_lossy()
             .into_owned();
         found |= name.starts_with(&format!("mender-client_{VERSION}"));
-        if name.ends_with(".deb") {
+        if path.extension().is_some_and(|ending| ending == "deb") {
             run(Command::new("dpkg-deb").arg("-x").arg(&path).arg(&unpacked))?;
         }
     }

@@ -1,5 +1,6 @@
 //! The same module and payload under both: the calls and the tree at each of them must be equal, but for what is named.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -174,7 +175,7 @@ impl Side {
             names.sort();
             for path in names {
                 let text = fs::read_to_string(&path).unwrap();
-                result += &format!("{}: {text}\n", path.display());
+                writeln!(result, "{}: {text}", path.display()).unwrap();
             }
         }
         Traced {

@@ -178,6 +178,7 @@ impl Calls {
     }
 
     async fn call(&self, word: &'static str) -> Result<Said, ModuleError> {
+        find::check(&self.session.program)?;
         let nothing = std::future::pending::<Infallible>();
         match self.called(word, nothing).await {
             Ok(said) => Ok(said),
@@ -191,6 +192,7 @@ impl Calls {
         word: &'static str,
         beside: impl Future<Output = ModuleError>,
     ) -> Result<Said, ModuleError> {
+        find::check(&self.session.program)?;
         match self.called(word, beside).await {
             Ok(said) => Ok(said),
             Err(Cut::Exec(source)) => Err(self.failed(word, source)),
@@ -222,11 +224,6 @@ impl Calls {
             call,
             source,
         }
-    }
-
-    /// That the executable is still one that may be run; looked at before every change of direction.
-    pub(super) fn check(&self) -> Result<(), ModuleError> {
-        find::check(&self.session.program)
     }
 }
 

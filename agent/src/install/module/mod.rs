@@ -165,15 +165,17 @@ impl Module {
 
     /// What the module and the release say of reboots together.
     fn reboot_of(&self, wanted: Reboot) -> Result<Reboot, ModuleError> {
-        let module = || self.recipe.module.clone();
         match (self.record().manifest.reboot, wanted) {
-            (RebootPolicy::Never, Reboot::No) | (RebootPolicy::Auto, _) => Ok(wanted),
             (RebootPolicy::Never, Reboot::Yes | Reboot::Automatic) => {
-                Err(ModuleError::RebootNotAllowed { module: module() })
+                Err(ModuleError::RebootNotAllowed {
+                    module: self.recipe.module.clone(),
+                })
             }
             // The release knows better: the host is rebooted as if the module had asked.
             (RebootPolicy::Required, Reboot::No) => Ok(Reboot::Automatic),
-            (RebootPolicy::Required, Reboot::Yes | Reboot::Automatic) => Ok(wanted),
+            (RebootPolicy::Never, Reboot::No)
+            | (RebootPolicy::Auto, _)
+            | (RebootPolicy::Required, Reboot::Yes | Reboot::Automatic) => Ok(wanted),
         }
     }
 

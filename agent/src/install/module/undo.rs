@@ -122,7 +122,6 @@ impl Calls {
 
     /// Asks whether there is a way back, and goes it.
     async fn undo(&mut self) -> Result<(), ModuleError> {
-        self.check()?;
         // Asked again: only now it counts, and the module may know more by now.
         let supports = match self.ask(Query::SupportsRollback).await {
             Ok(answer) => answer == Reboot::Yes,
