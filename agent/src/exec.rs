@@ -4,6 +4,10 @@
 //! command that leaves a daemon behind leaves it the pipe's end too, and whoever waits for the end of a pipe then waits
 //! for the daemon. Invariant: when [`Exec::run`] returns an error or is dropped, the command's whole group is killed.
 
+mod call;
+mod pen;
+mod pump;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -15,6 +19,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 use tokio::process::{Child, Command};
+
+pub use call::{Call, Cut, Said};
 
 use crate::surroundings::{ExpandError, Variables, expand};
 
@@ -33,6 +39,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct Exec {
     scratch: PathBuf,
+    /// Of calls, between TERM and KILL.
+    grace: Duration,
 }
 
 /// One command to run.
@@ -99,6 +107,7 @@ impl Exec {
     pub fn new(scratch: impl Into<PathBuf>) -> Self {
         Self {
             scratch: scratch.into(),
+            grace: Self::default_grace(),
         }
     }
 
@@ -175,27 +184,37 @@ async fn start(words: &[String], run: &Run<'_>, output: &File) -> Result<Child, 
     command
         .args(&words[1..])
         .current_dir(run.dir)
-        .env_clear()
-        .env("PATH", SEARCH)
-        .env("HOME", "/root")
-        .env("LANG", "C.UTF-8")
-        // A shell then names the directory as the release knows it, `current`, and not what the link leads to today.
-        .env("PWD", run.dir)
-        .envs(run.variables)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(output.try_clone().map_err(failed)?)
         .stderr(output.try_clone().map_err(failed)?)
         .kill_on_drop(true);
+    environment(&mut command, run.dir, run.variables);
+    spawn(&mut command).await.map_err(failed)
+}
+
+/// Nothing of the agent's own environment is passed on.
+fn environment(command: &mut Command, dir: &Path, variables: &Variables) {
+    command
+        .env_clear()
+        .env("PATH", SEARCH)
+        .env("HOME", "/root")
+        .env("LANG", "C.UTF-8")
+        // A shell then names the directory as the release knows it, `current`, and not what the link leads to today.
+        .env("PWD", dir)
+        .envs(variables);
+}
+
+async fn spawn(command: &mut Command) -> io::Result<Child> {
     for _ in 0..BUSY_TRIES {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
-            started => return started.map_err(failed),
+            started => return started,
         }
     }
-    command.spawn().map_err(failed)
+    command.spawn()
 }
 
 /// A relative program is one of the release, wherever the agent itself stands.
@@ -215,26 +234,31 @@ struct Group {
 
 impl Group {
     async fn kill(&mut self) {
-        self.signal();
+        self.signal(Signal::KILL);
         // Reaped, so that its number is free only now. It cannot resist, and an error means that it is gone.
         let _ = self.child.wait().await;
         self.ended = true;
     }
 
     /// The leader is not reaped yet, so the number cannot belong to anybody else.
-    fn signal(&self) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
             // It fails only where the whole group is gone.
-            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = kill_process_group(pid, signal);
         }
+    }
+
+    /// The leader's number; none once it is reaped.
+    fn pid(&self) -> Option<Pid> {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
+        pid.and_then(Pid::from_raw)
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.ended {
-            self.signal();
+            self.signal(Signal::KILL);
         }
     }
 }

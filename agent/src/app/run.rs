@@ -192,6 +192,7 @@ fn host_effects(
     let site = Site {
         root: settings.install.root.clone(),
         shelves: state_dir.join(SHELVES),
+        modules: settings.install.modules.clone(),
         exec: Exec::new(state_dir.join(SCRATCH)),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),

@@ -10,6 +10,7 @@ mod first_boot;
 mod host;
 mod link;
 mod packages;
+mod module;
 mod renew;
 mod rollout;
 mod support;
