@@ -120,6 +120,20 @@ impl Change {
         }
     }
 
+    /// Takes over what an earlier change to the same release from the same one said of the time before it: this one only
+    /// makes good what was lost since.
+    pub(super) fn go_on_from(&mut self, made: Self) {
+        if made.from != self.from {
+            return;
+        }
+        for earlier in made.touched {
+            match self.touched.iter_mut().find(|one| one.key == earlier.key) {
+                Some(again) => again.before = earlier.before,
+                None => self.touched.push(earlier),
+            }
+        }
+    }
+
     /// What it brings about, with files in that shelf.
     pub(super) fn forward(&self, shelf: &Path) -> Vec<(Key, Want)> {
         let want = |touched: &Touched| match &touched.after {

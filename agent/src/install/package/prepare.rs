@@ -80,16 +80,7 @@ impl Look<'_> {
         change.holds = files.iter().map(hold).collect();
         let stock = self.stock().await?;
         let bytes = self.touch(&mut change, files, &database, &stock).await?;
-        let held = change.touched.iter().map(|one| &one.key).filter(|key| {
-            database
-                .packages
-                .get(key)
-                .is_some_and(|present| present.held)
-        });
-        let held = list(held);
-        if !held.is_empty() {
-            return Err(PackageError::Held { packages: held });
-        }
+        refuse_held(change.touched.iter().map(|one| &one.key), &database)?;
         self.keep_all(&mut change, &database, &stock).await?;
         Ok(Prepared::Ready {
             change: Box::new(change),
@@ -244,6 +235,9 @@ impl Look<'_> {
         database: &Database,
         stock: &[PackageFile],
     ) -> Result<u64, PackageError> {
+        // Asked before, since the manager would only say that it cannot.
+        let keys: Vec<Key> = missing.iter().map(|file| file.key(database)).collect();
+        refuse_held(&keys, database)?;
         let carried = missing.len();
         let brought = self.changes.brought(&self.slot)?;
         let mut files = missing;
@@ -499,6 +493,22 @@ impl Look<'_> {
         change::sync(&to)?;
         Ok(to)
     }
+}
+
+/// Refuses to change what an administrator holds.
+fn refuse_held<'a>(
+    keys: impl IntoIterator<Item = &'a Key>,
+    database: &Database,
+) -> Result<(), PackageError> {
+    let is_held = |key: &&Key| {
+        let present = database.packages.get(*key);
+        present.is_some_and(|present| present.held)
+    };
+    let held = list(keys.into_iter().filter(is_held));
+    if held.is_empty() {
+        return Ok(());
+    }
+    Err(PackageError::Held { packages: held })
 }
 
 /// Whether a version satisfies what a release holds.

@@ -20,8 +20,13 @@ impl Package {
     ) -> Result<Change, InstallError> {
         let look = self.look(manager, Network::None);
         match look.prepare(from).await? {
-            Prepared::Ready { change, bytes } => {
+            Prepared::Ready { mut change, bytes } => {
                 self.room(bytes)?;
+                if self.is_current(change.to.as_deref())?
+                    && let Some(made) = self.changes.to(change.to.as_deref())?
+                {
+                    change.go_on_from(made);
+                }
                 self.note_origin(&change)?;
                 self.changes.put(&change)?;
                 Ok(*change)

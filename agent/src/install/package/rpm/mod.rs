@@ -242,7 +242,12 @@ impl Rpm {
     ) -> Result<(), PackageError> {
         let mut install = self.rpm(&["-U", "--oldpackage", "--replacepkgs"]);
         let mut remove = self.rpm(&["-e", "--allmatches"]);
-        if way == Way::Back {
+        // Going to what was there before, be it as a roll back or as a release.
+        let goes_back = way == Way::Back
+            || wants
+                .iter()
+                .any(|(_, want)| *want == Want::Gone { purge: true });
+        if goes_back {
             install.push("--nodeps".to_owned());
             remove.push("--nodeps".to_owned());
         }
@@ -257,7 +262,7 @@ impl Rpm {
                     install.push(file.display().to_string());
                 }
                 // What a package of the release takes over goes with it.
-                Want::Gone { .. } if way == Way::Forward => {}
+                Want::Gone { .. } if !goes_back => {}
                 Want::Gone { .. } => remove.extend(named(key, database)),
             }
         }
