@@ -104,16 +104,15 @@ impl Vendor for Packages {
 
 /// Both packages as dpkg tells them, without those that are gone.
 fn versions(host: &Host) -> Result<Vec<(String, String)>> {
-    let format = "${db:Status-Abbrev}${Package}\t${Version}\n";
-    let said = host.exec(&["dpkg-query", "--show", "--showformat", format, "app*"]);
     // It fails where it knows of none.
-    let said = said.unwrap_or_default();
-    let lines = said.lines().filter(|line| !line.starts_with("un "));
-    let split = |line: &str| {
-        let (name, version) = line.split_once('\t')?;
-        Some((name.to_owned(), version.to_owned()))
+    let said = host.exec(&["dpkg", "-l", "app*"]).unwrap_or_default();
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (status, name, version) = (words.next()?, words.next()?, words.next()?);
+        let known = matches!(name, "app" | "app-data") && status != "un";
+        known.then(|| (format!("{status} {name}"), version.to_owned()))
     };
-    Ok(lines.filter_map(split).collect())
+    Ok(said.lines().filter_map(line).collect())
 }
 
 fn app(files: &Path, version: &str) -> Result<PathBuf> {
