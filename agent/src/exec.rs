@@ -35,6 +35,10 @@ const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
+mod read;
+
+pub use read::Said;
+
 /// Runs commands. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Exec {
@@ -89,6 +93,9 @@ pub enum ExecError {
         /// The end of what it wrote, at most [`OUTPUT_MAX`] bytes.
         output: String,
     },
+    /// It was asked something and did not stop talking.
+    #[error("{program} wrote more than {most} bytes")]
+    TooMuch { program: String, most: u64 },
     /// It took too long and was killed, with every process of its group.
     #[error(
         "{program} did not end within {after:?} and was killed{}",
@@ -123,7 +130,11 @@ impl Exec {
         let program = words.first().ok_or(ExecError::Empty)?.clone();
         let output = self.output_file()?;
         let mut group = Group {
-            child: start(&words, run, &output).await?,
+            child: start(&words, run, || {
+                let out = Stdio::from(output.try_clone()?);
+                Ok((out, Stdio::from(output.try_clone()?)))
+            })
+            .await?,
             ended: false,
         };
         let waited = tokio::time::timeout(run.timeout, group.child.wait()).await;
@@ -174,20 +185,26 @@ impl Exec {
     }
 }
 
-async fn start(words: &[String], run: &Run<'_>, output: &File) -> Result<Child, ExecError> {
+/// Starts the command; `outputs` makes its standard output and standard error.
+async fn start(
+    words: &[String],
+    run: &Run<'_>,
+    outputs: impl FnOnce() -> io::Result<(Stdio, Stdio)>,
+) -> Result<Child, ExecError> {
     let failed = |source| ExecError::Start {
         program: words[0].clone(),
         dir: run.dir.to_owned(),
         source,
     };
+    let (out, err) = outputs().map_err(failed)?;
     let mut command = Command::new(place(&words[0], run.dir));
     command
         .args(&words[1..])
         .current_dir(run.dir)
         .process_group(0)
         .stdin(Stdio::null())
-        .stdout(output.try_clone().map_err(failed)?)
-        .stderr(output.try_clone().map_err(failed)?)
+        .stdout(out)
+        .stderr(err)
         .kill_on_drop(true);
     environment(&mut command, run.dir, run.variables);
     spawn(&mut command).await.map_err(failed)

@@ -37,6 +37,7 @@ pub use catalog::{Catalog, CatalogError, Record};
 pub use jobs::{Jobs, Stop};
 pub use kind::Kind;
 pub use module::ModuleError;
+pub use package::PackageError;
 pub use shelf::Shelf;
 pub use site::Site;
 
@@ -166,6 +167,9 @@ pub enum InstallError {
     /// A module.
     #[error(transparent)]
     Module(#[from] ModuleError),
+    /// Packages.
+    #[error(transparent)]
+    Package(#[from] Box<PackageError>),
     /// The process is ending.
     #[error("the agent stopped in the middle of this step")]
     Interrupted,

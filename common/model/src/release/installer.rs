@@ -66,7 +66,8 @@ pub struct ArchiveInstaller {
     pub restart: Vec<String>,
 }
 
-/// The recipe of the `package` installer. The packages are the release's `*.deb` or `*.rpm` files.
+/// The recipe of the `package` installer. The packages are the release's `*.deb` and `*.rpm` files; a host takes those of
+/// its own package manager and architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackageInstaller {
@@ -77,6 +78,9 @@ pub struct PackageInstaller {
     /// host has none of its packages.
     #[serde(default)]
     pub only_installed: bool,
+    /// What becomes of a package that the host has in a newer version.
+    #[serde(default)]
+    pub newer: Newer,
     /// How long to wait for somebody else who holds the package manager's lock.
     #[serde(default = "default_lock_wait", with = "duration")]
     pub lock_wait: Duration,
@@ -91,6 +95,18 @@ pub enum Dependencies {
     Carried,
     /// Also from the sources that the host has configured.
     Host,
+}
+
+/// What becomes of a package that the host has in a newer version than the release carries. One that an earlier release of
+/// the same product brought is replaced in any case: that is going back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Newer {
+    /// It stays, and satisfies the release.
+    #[default]
+    Keep,
+    /// The carried one is installed in its place.
+    Replace,
 }
 
 /// The recipe of the `module` installer. The payload is the release's files.
