@@ -134,8 +134,8 @@ impl Change {
         }
     }
 
-    /// What it brings about, with files in that shelf.
-    pub(super) fn forward(&self, shelf: &Path) -> Vec<(Key, Want)> {
+    /// What it brings about, with files in that directory of the shelf.
+    pub(super) fn forward(&self, dir: &Path) -> Vec<(Key, Want)> {
         let want = |touched: &Touched| match &touched.after {
             Will::Go { purge } => Want::Gone { purge: *purge },
             Will::Be {
@@ -146,7 +146,7 @@ impl Change {
             } => Want::At {
                 version: version.clone(),
                 arch: arch.clone(),
-                file: Some(shelf.join(file)),
+                file: Some(dir.join(file)),
             },
         };
         self.touched
@@ -156,7 +156,7 @@ impl Change {
     }
 
     /// What undoes it.
-    pub(super) fn back(&self, shelf: &Path) -> Vec<(Key, Want)> {
+    pub(super) fn back(&self, dir: &Path) -> Vec<(Key, Want)> {
         let want = |touched: &Touched| match &touched.before {
             Was::Absent => Want::Gone { purge: true },
             Was::ConfigFiles => Want::Gone { purge: false },
@@ -168,7 +168,7 @@ impl Change {
             } => Want::At {
                 version: version.clone(),
                 arch: arch.clone(),
-                file: file.as_ref().map(|file| shelf.join(file)),
+                file: file.as_ref().map(|file| dir.join(file)),
             },
         };
         self.touched

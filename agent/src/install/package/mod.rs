@@ -255,7 +255,7 @@ impl Installer for Package {
             self.shelf.unlink()?;
             self.end(change)?;
         }
-        Ok(self.shelf.unlink()?)
+        self.shelf.unlink()
     }
 }
 

@@ -335,8 +335,8 @@ impl Look<'_> {
         other: &Change,
         database: &Database,
     ) -> Result<(), PackageError> {
-        let shelf = self.changes.shelf();
-        for ((key, want), touched) in other.back(shelf).into_iter().zip(&other.touched) {
+        let dir = self.changes.shelf();
+        for ((key, want), touched) in other.back(dir).into_iter().zip(&other.touched) {
             if want.is_met(database.packages.get(&key)) {
                 continue;
             }
@@ -360,7 +360,7 @@ impl Look<'_> {
                         Some(to) => self.changes.brought(to)?,
                         None => self.changes.kept(None)?,
                     };
-                    let file = shelf.join(file);
+                    let file = dir.join(file);
                     let own = link(&file, &brought.join(file.file_name().unwrap_or_default()))?;
                     Will::Be {
                         version: version.clone(),

@@ -42,7 +42,7 @@ fn made<'a>(name: &'a str, version: &'a str) -> Made<'a> {
 fn can_run(tools: &[&str]) -> bool {
     let root = rustix::process::geteuid().is_root();
     let has = |tool: &&str| Command::new(tool).arg("--version").output().is_ok();
-    let can = root && tools.iter().all(|tool| has(tool));
+    let can = root && tools.iter().all(has);
     if !can {
         eprintln!("skipped: needs root and {}", tools.join(", "));
     }
@@ -155,8 +155,8 @@ impl DebHost {
         );
         write(&format!("lib/{name}/data"), version);
         std::os::unix::fs::symlink(name, tree.join(format!("usr/bin/{name}-link"))).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
-        fs::set_permissions(tree.join(format!("usr/bin/{name}")), mode).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
+        fs::set_permissions(tree.join(format!("usr/bin/{name}")), executable).unwrap();
         let out = self.dir().join(format!("pool/{name}_{version}_{arch}.deb"));
         run(Command::new("dpkg-deb")
             .args(["-Zgzip", "-z1", "--root-owner-group", "--build"])

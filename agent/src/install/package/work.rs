@@ -106,15 +106,13 @@ impl Package {
             Link::Absent | Link::Other(_) => None,
         };
         let change = self.changes.to(current.as_deref())?;
-        match change.filter(|change| change.from.as_deref() == from) {
-            Some(change) => Ok(Some(change)),
-            // The link alone could be set back, but nobody knows what the packages were.
-            None => {
-                let path = self.shelf.layout.current();
-                let why = "it is missing, so what the packages were before is not known".to_owned();
-                Err(PackageError::Record { path, why }.into())
-            }
-        }
+        let change = change.filter(|change| change.from.as_deref() == from);
+        // The link alone could be set back, but nobody knows what the packages were.
+        let change = change.ok_or_else(|| PackageError::Record {
+            path: self.shelf.layout.current(),
+            why: "it is missing, so what the packages were before is not known".to_owned(),
+        })?;
+        Ok(Some(change))
     }
 
     /// Makes the release before current again.
@@ -132,10 +130,10 @@ impl Package {
         change: &Change,
         way: Way,
     ) -> Result<(), PackageError> {
-        let shelf = self.changes.shelf();
+        let dir = self.changes.shelf();
         let wants = match way {
-            Way::Forward => change.forward(shelf),
-            Way::Back => change.back(shelf),
+            Way::Forward => change.forward(dir),
+            Way::Back => change.back(dir),
         };
         let mut database = manager.database(&change.native)?;
         if !database.is_clean() {

@@ -4,6 +4,7 @@
 //! work on half-installed packages of another version. Invariant: apt never downloads during a change, and never removes a
 //! package that is not named.
 
+mod command;
 mod repack;
 mod simulate;
 mod status;
@@ -40,7 +41,7 @@ impl Deb {
     pub(super) async fn architectures(&self) -> Result<Vec<String>, PackageError> {
         let mut all = Vec::new();
         for option in ["--print-architecture", "--print-foreign-architectures"] {
-            let asked = self.dpkg(&[option]);
+            let asked = command::dpkg(&self.tools.root, &[option]);
             let said = self
                 .tools
                 .answer("ask dpkg for its architectures", &asked)
@@ -56,7 +57,7 @@ impl Deb {
 
     /// What is not consistent, in dpkg's own words; empty where all is.
     pub(super) async fn audit(&self) -> Result<String, PackageError> {
-        let asked = self.dpkg(&["--audit"]);
+        let asked = command::dpkg(&self.tools.root, &["--audit"]);
         let said = self
             .tools
             .ask("ask dpkg for an audit", &asked, Path::new("/"))
@@ -129,7 +130,7 @@ impl Deb {
         sources: Dependencies,
         database: &Database,
     ) -> Result<Plan, PackageError> {
-        let mut asked = self.apt_get(sources);
+        let mut asked = command::apt_get(&self.tools.root, sources);
         asked.extend(words(["--simulate", "--allow-downgrades", "install"]));
         asked.extend(files.iter().map(|file| file.display().to_string()));
         let said = self
@@ -155,7 +156,7 @@ impl Deb {
         into: &Path,
     ) -> Result<(), PackageError> {
         let what = "download a package from the host's sources";
-        let mut asked = self.apt_get(Dependencies::Host);
+        let mut asked = command::apt_get(&self.tools.root, Dependencies::Host);
         asked.extend(words(["download", &format!("{key}={version}")]));
         let said = self.tools.ask(what, &asked, into).await?;
         if said.status.success() {
@@ -174,7 +175,7 @@ impl Deb {
 
     /// Brings the lists of the host's sources up to date.
     async fn update(&self) -> Result<(), PackageError> {
-        let mut asked = self.apt_get(Dependencies::Host);
+        let mut asked = command::apt_get(&self.tools.root, Dependencies::Host);
         asked.push("update".to_owned());
         self.tools
             .answer("update the lists of the host's sources", &asked)
@@ -214,12 +215,18 @@ impl Deb {
         let mended = match way {
             Way::Forward => {
                 self.tools
-                    .change(&self.dpkg_change(&["--configure", "-a"]))
+                    .change(&command::dpkg_change(
+                        &self.tools.root,
+                        &["--configure", "-a"],
+                    ))
                     .await
             }
             Way::Back => {
                 self.tools
-                    .change(&self.dpkg_change(&["--set-selections"]))
+                    .change(&command::dpkg_change(
+                        &self.tools.root,
+                        &["--set-selections"],
+                    ))
                     .await
             }
         };
@@ -260,7 +267,7 @@ impl Deb {
             return Ok(());
         }
         let mut asked = vec!["apt-mark".to_owned()];
-        asked.extend(self.places());
+        asked.extend(command::places(&self.tools.root));
         asked.push(if automatic { "auto" } else { "manual" }.to_owned());
         asked.extend(keys.iter().map(ToString::to_string));
         self.tools
@@ -270,7 +277,7 @@ impl Deb {
     }
 
     async fn by_apt(&self, wants: &[(Key, Want)], database: &Database) -> Result<(), PackageError> {
-        let mut asked = self.apt_get(Dependencies::Carried);
+        let mut asked = command::apt_get(&self.tools.root, Dependencies::Carried);
         asked.extend(words(["--allow-downgrades", "--reinstall", "install"]));
         let mut removes = false;
         for (key, want) in wants {
@@ -332,15 +339,17 @@ impl Deb {
         if left.is_empty() {
             return Ok(());
         }
-        let mut asked = self.dpkg_change(&["--purge"]);
+        let mut asked = command::dpkg_change(&self.tools.root, &["--purge"]);
         asked.extend(left);
         self.tools.change(&asked).await
     }
 
     /// Through broken states, whatever the order: dependencies are looked at when all is done.
     async fn by_dpkg(&self, wants: &[(Key, Want)], native: &str) -> Result<(), PackageError> {
-        let mut install =
-            self.dpkg_change(&["--force-depends", "--force-downgrade", "--auto-deconfigure"]);
+        let mut install = command::dpkg_change(
+            &self.tools.root,
+            &["--force-depends", "--force-downgrade", "--auto-deconfigure"],
+        );
         install.push("--install".to_owned());
         let before = install.len();
         for (key, want) in wants {
@@ -362,8 +371,10 @@ impl Deb {
                 .map(|(key, _)| key.to_string())
                 .collect();
             if !going.is_empty() {
-                let mut remove =
-                    self.dpkg_change(&["--force-depends", "--force-remove-reinstreq", option]);
+                let mut remove = command::dpkg_change(
+                    &self.tools.root,
+                    &["--force-depends", "--force-remove-reinstreq", option],
+                );
                 remove.extend(going);
                 self.tools.change(&remove).await?;
             }
@@ -373,71 +384,11 @@ impl Deb {
             self.tools.change(&install).await?;
         }
         self.tools
-            .change(&self.dpkg_change(&["--configure", "-a"]))
+            .change(&command::dpkg_change(
+                &self.tools.root,
+                &["--configure", "-a"],
+            ))
             .await
-    }
-
-    /// `apt-get` that never asks; with `Carried` it knows of nothing but what is installed and what it is given.
-    fn apt_get(&self, sources: Dependencies) -> Vec<String> {
-        let mut command = words(["apt-get", "--quiet", "--yes"]);
-        command.extend(self.places());
-        let mut set = |option: &str| command.extend(words(["-o", option]));
-        for option in [
-            "APT::Install-Recommends=false",
-            "APT::Get::AutomaticRemove=false",
-            "APT::Sandbox::User=root",
-            "DPkg::Use-Pty=false",
-            "DPkg::Lock::Timeout=60",
-            "DPkg::Options::=--force-confdef",
-            "DPkg::Options::=--force-confold",
-        ] {
-            set(option);
-        }
-        if sources == Dependencies::Carried {
-            for option in [
-                "Dir::Etc::SourceList=/dev/null",
-                "Dir::Etc::SourceParts=/dev/null",
-                "Dir::Etc::Preferences=/dev/null",
-                "Dir::Etc::PreferencesParts=/dev/null",
-                "Dir::Cache::pkgcache=",
-                "Dir::Cache::srcpkgcache=",
-            ] {
-                set(option);
-            }
-        }
-        command
-    }
-
-    /// Where apt finds a tree that is not its own.
-    fn places(&self) -> Vec<String> {
-        if self.tools.root == Path::new("/") {
-            return Vec::new();
-        }
-        let root = self.tools.root.display();
-        let mut options = Vec::new();
-        for option in [
-            format!("Dir={root}"),
-            format!("Dir::State::status={root}/var/lib/dpkg/status"),
-            format!("DPkg::Options::=--root={root}"),
-        ] {
-            options.extend(["-o".to_owned(), option]);
-        }
-        options
-    }
-
-    fn dpkg(&self, options: &[&str]) -> Vec<String> {
-        let mut command = vec!["dpkg".to_owned()];
-        if self.tools.root != Path::new("/") {
-            command.push(format!("--root={}", self.tools.root.display()));
-        }
-        command.extend(words(options.iter().copied()));
-        command
-    }
-
-    fn dpkg_change(&self, options: &[&str]) -> Vec<String> {
-        let mut command = self.dpkg(&["--force-confdef", "--force-confold"]);
-        command.extend(words(options.iter().copied()));
-        command
     }
 }
 
@@ -463,8 +414,8 @@ fn takes_over(replaces: Option<&str>, excludes: [Option<&str>; 2]) -> Vec<String
             .map(str::to_owned)
             .collect()
     };
-    let excluded: BTreeSet<String> = excludes.into_iter().flat_map(names).collect();
-    names(replaces).intersection(&excluded).cloned().collect()
+    let unwanted: BTreeSet<String> = excludes.into_iter().flat_map(names).collect();
+    names(replaces).intersection(&unwanted).cloned().collect()
 }
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ impl Installed<'_> {
         fs::write(&file, control).map_err(at(&file))?;
         if !conffiles.is_empty() {
             let file = dir.join("conffiles");
-            let names: String = conffiles.iter().map(|path| format!("{path}\n")).collect();
+            let names = conffiles.join("\n") + "\n";
             fs::write(&file, names).map_err(at(&file))?;
         }
         for (name, from) in self.infos()? {

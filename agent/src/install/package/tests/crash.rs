@@ -67,15 +67,18 @@ impl DebHost {
     }
 }
 
-/// The states in which dpkg can be cut off, one after the other.
-fn states() -> Vec<(&'static str, fn(&DebHost))> {
+/// A state in which dpkg can be cut off, and how a host gets there.
+type State = (&'static str, fn(&DebHost));
+
+/// All of them.
+fn states() -> Vec<State> {
     vec![
         ("before the first run", |_| {}),
         ("one package done", |host| {
-            host.dpkg_may_fail(&["-i", &host.pool("c_2_amd64.deb")])
+            host.dpkg_may_fail(&["-i", &host.pool("c_2_amd64.deb")]);
         }),
         ("one unpacked", |host| {
-            host.dpkg_may_fail(&["--unpack", &host.pool("a_2_amd64.deb")])
+            host.dpkg_may_fail(&["--unpack", &host.pool("a_2_amd64.deb")]);
         }),
         ("all unpacked", |host| {
             let names =
@@ -91,7 +94,7 @@ fn states() -> Vec<(&'static str, fn(&DebHost))> {
             host.rewrite_status("b", "install ok half-configured");
         }),
         ("the old one half-installed", |host| {
-            host.rewrite_status("a", "install reinstreq half-installed")
+            host.rewrite_status("a", "install reinstreq half-installed");
         }),
         ("the new one half-installed", |host| {
             host.dpkg_may_fail(&["--unpack", &host.pool("a_2_amd64.deb")]);
