@@ -7,6 +7,7 @@
 mod call;
 mod pen;
 mod pump;
+mod read;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use tokio::process::{Child, Command};
 
 pub use call::{Call, Cut, Said};
+pub use read::Printed;
 
 use crate::surroundings::{ExpandError, Variables, expand};
 
@@ -34,10 +36,6 @@ const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 /// A file that was just written may still be open for writing in a process that another thread is starting.
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
-
-mod read;
-
-pub use read::Said;
 
 /// Runs commands. Cheap to clone.
 #[derive(Debug, Clone)]
