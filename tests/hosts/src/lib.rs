@@ -3,7 +3,7 @@
 //! ```text
 //!   Fleet ── hosts.sh ──> h1 h2 h3 ...        nspawn containers, a switch, a controller's namespace
 //!   HostLab = Fleet + Lab                     the controller and `comber` in that namespace, an agent on each host
-//!   Vendor                                    makes releases for one installer; `Service` does for `archive`
+//!   Vendor                                    makes releases for one installer; `Service` for `archive`, `Page` for `module`
 //!   trial                                     one release, one cut at one instant, and whether the host tells the truth
 //! ```
 //!
@@ -17,6 +17,8 @@ mod host;
 mod inside;
 mod lab;
 mod load;
+mod module;
+mod packages;
 mod script;
 mod service;
 mod trial;
@@ -30,6 +32,8 @@ pub use fleet::Fleet;
 pub use host::Host;
 pub use lab::{HostLab, HostLabOptions, LONG};
 pub use load::put_under_load;
+pub use module::Page;
+pub use packages::Packages;
 pub use service::{Behaviour, SERVICE_UNIT, Service};
 pub use trial::{Cut, Told, Trial, When, at_every_state, at_random_instants, ways_through};
 pub use trials::{run_trials, soak};
