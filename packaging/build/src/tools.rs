@@ -94,7 +94,7 @@ impl Tools {
         deb.args(["--deb-revision", &revision.to_string(), "--output"]);
         deb.arg(packages);
         if quick {
-            deb.args(["--fast", "--compress-type", "gz"]);
+            deb.arg("--fast");
         }
         self.run(deb)
     }
