@@ -16,6 +16,8 @@ use std::future::Future;
 use comber_machine::{Change, Found, Recipe};
 use comber_model::{Failure, ReleaseId, ReleaseName, Version};
 
+use crate::install::Fit;
+
 /// The hands of the agent.
 pub trait Effects: Send + Sync + 'static {
     /// Looks at the disk, for every product that Comber installed here. Reads only; an error means that the host
@@ -33,9 +35,9 @@ pub trait Effects: Send + Sync + 'static {
     /// published).
     fn fetch(&self, change: &Change) -> impl Future<Output = Result<Recipe, Failure>> + Send;
 
-    /// Checks platform, space, `requires` and the checks of time `before`. Changes nothing. Fails with class
-    /// `preflight`.
-    fn preflight(&self, change: &Change) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Checks platform, space, `requires`, the checks of time `before`, and whether the release is one for this host.
+    /// Changes nothing. Fails with class `preflight`.
+    fn preflight(&self, change: &Change) -> impl Future<Output = Result<Fit, Failure>> + Send;
 
     /// Switches: stops what is active, makes `current` point to the release atomically and durably, starts it. For a
     /// removal: stops it and takes the link away; another version that is active by now is left alone. Begins from any

@@ -8,9 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use comber_machine::{Answer, BootId, Effect, Event};
-use comber_model::Failure;
+use comber_model::{Failure, FailureClass};
 
 use crate::effects::{Effects, Verdict};
+use crate::install::Fit;
 
 type Running = Pin<Box<dyn Future<Output = Option<Event>> + Send>>;
 
@@ -105,8 +106,13 @@ fn begin<E: Effects>(effects: Arc<E>, effect: &Effect, here: &BootId) -> Running
             Some(answer(fetched.map(|recipe| Answer::Fetched { recipe })))
         }),
         Effect::Preflight { change } => Box::pin(async move {
-            let passed = effects.preflight(&change).await;
-            Some(answer(passed.map(|()| Answer::PreflightPassed)))
+            let looked = effects.preflight(&change).await;
+            Some(answer(looked.map(|fit| match fit {
+                Fit::Fits => Answer::PreflightPassed,
+                Fit::NotApplicable(why) => {
+                    Answer::NotApplicable(Failure::new(FailureClass::Preflight, why))
+                }
+            })))
         }),
         Effect::Activate { change, leave: _ } => Box::pin(async move {
             let activated = effects.activate(&change).await;

@@ -20,7 +20,7 @@ use comber_runtime::telemetry::error_chain;
 use crate::effects::{Activated, Effects, Verdict};
 use crate::fetch::{Fetcher, Source};
 use crate::health::Health;
-use crate::install::{Archive, Current, InstallError, Installer, Record, Site};
+use crate::install::{Activation, Current, Fit, InstallError, Installer, Kind, Record, Site};
 use crate::preflight::{self, Need};
 use crate::reboot::Reboot;
 use crate::trust::Verified;
@@ -72,7 +72,7 @@ impl<S: Source> HostEffects<S> {
     }
 
     /// An installer for the product, whichever release of it: the ones that are about the product alone.
-    fn any(&self, product: &ReleaseName) -> Result<Option<Archive>, InstallError> {
+    fn any(&self, product: &ReleaseName) -> Result<Option<Kind>, InstallError> {
         let records = self.site.catalog.of(product)?;
         Ok(records.first().map(|record| self.site.installer(record)))
     }
@@ -180,19 +180,31 @@ impl<S: Source> HostEffects<S> {
         }
     }
 
-    async fn preflight_of(&self, release: &ReleaseId, artifact: &Artifact) -> Result<(), Failure> {
+    async fn preflight_of(&self, change: &Change, artifact: &Artifact) -> Result<Fit, Failure> {
+        let release = &change.release;
         let class = FailureClass::Preflight;
         let record = self.staged(release, artifact).map_err(fails(class))?;
         let record = record.ok_or_else(|| gone(class, release))?;
         self.place(&record)?;
         let active = self.active_versions().map_err(fails(class))?;
         preflight::requires(&record.manifest, &active).map_err(fails(class))?;
+        let before = self.active(&release.name).map_err(fails(class))?;
+        let fit = self
+            .site
+            .installer(&record)
+            .preflight(before.as_ref())
+            .await;
+        match fit.map_err(fails(class))? {
+            Fit::Fits => {}
+            none @ Fit::NotApplicable(_) => return Ok(none),
+        }
         let checks: Vec<&Check> = record.manifest.checks_when(When::Before).collect();
         let once = |check: &&Check| (check.timeout + check.interval) * check.successes;
         let within = checks.iter().map(once).max().unwrap_or_default();
         let health = self.health(self.site.release_dir(&record), &record, None);
         let passed = health.all(&checks, within.min(BEFORE_MAX)).await;
-        passed.map_err(fails(class))
+        passed.map_err(fails(class))?;
+        Ok(Fit::Fits)
     }
 
     fn active_versions(&self) -> Result<BTreeMap<ReleaseName, Version>, InstallError> {
@@ -214,7 +226,7 @@ impl<S: Source> HostEffects<S> {
         }
     }
 
-    async fn switch(&self, change: &Change) -> Result<(), InstallError> {
+    async fn switch(&self, change: &Change) -> Result<Activation, InstallError> {
         match &change.action {
             Action::Install { artifact } => {
                 let record = self.staged(&change.release, artifact)?;
@@ -223,8 +235,8 @@ impl<S: Source> HostEffects<S> {
                 self.site.installer(&record).activate(before.as_ref()).await
             }
             Action::Remove => match self.any(&change.release.name)? {
-                Some(installer) => installer.remove().await,
-                None => Ok(()),
+                Some(installer) => installer.remove().await.map(|()| Activation::default()),
+                None => Ok(Activation::default()),
             },
         }
     }
@@ -265,14 +277,21 @@ impl<S: Source> HostEffects<S> {
         let Some(record) = active.filter(|active| active.artifact.digest == artifact.digest) else {
             return Ok(Verdict::Drifted);
         };
+        let installer = self.site.installer(&record);
+        if let Err(error) = installer.prove().await {
+            return Ok(Verdict::Failed(fails(FailureClass::Health)(error)));
+        }
         let before = self.before(change)?;
         let dir = self.site.current_dir(&record);
         let health = self.health(dir, &record, before.as_ref());
         let checks: Vec<&Check> = record.manifest.checks_when(When::After).collect();
         let passed = health.all(&checks, record.manifest.timeouts.verify).await;
-        Ok(match passed {
+        if let Err(error) = passed {
+            return Ok(Verdict::Failed(fails(FailureClass::Health)(error)));
+        }
+        Ok(match installer.commit().await {
             Ok(()) => Verdict::Passed,
-            Err(error) => Verdict::Failed(fails(FailureClass::Health)(error)),
+            Err(error) => Verdict::Failed(fails(FailureClass::Install)(error)),
         })
     }
 
@@ -296,7 +315,11 @@ impl<S: Source> HostEffects<S> {
             }
             let mut kept = std::collections::BTreeSet::new();
             for record in self.site.catalog.of(&product)? {
-                if self.site.installer(&record).is_staged()? {
+                let installer = self.site.installer(&record);
+                if installer.is_unfinished() {
+                    found.unfinished.insert(product.clone());
+                }
+                if installer.is_staged()? {
                     kept.insert(record.manifest.version);
                 }
             }
@@ -322,22 +345,30 @@ impl<S: Source + 'static> Effects for HostEffects<S> {
         }
     }
 
-    async fn preflight(&self, change: &Change) -> Result<(), Failure> {
+    async fn preflight(&self, change: &Change) -> Result<Fit, Failure> {
         match &change.action {
-            Action::Install { artifact } => self.preflight_of(&change.release, artifact).await,
-            Action::Remove => Ok(()),
+            Action::Install { artifact } => self.preflight_of(change, artifact).await,
+            Action::Remove => Ok(Fit::Fits),
         }
     }
 
     async fn activate(&self, change: &Change) -> Result<Activated, Failure> {
         let switched = self.switch(change).await;
-        switched.map_err(fails(FailureClass::Install))?;
+        let activation = switched.map_err(fails(FailureClass::Install))?;
         Ok(Activated {
-            needs_reboot: self.reboot.is_required(),
+            needs_reboot: activation.needs_reboot || self.reboot.is_required(),
         })
     }
 
     async fn reboot(&self, release: &ReleaseId) -> Result<(), String> {
+        // On the way back nothing of the product may be active.
+        let installer = self.any(&release.name);
+        if let Some(installer) = installer.map_err(|error| error_chain(&error))? {
+            let asked = installer.reboot().await;
+            if asked.map_err(|error| error_chain(&error))? {
+                return Ok(());
+            }
+        }
         tracing::info!(%release, "asks the host to reboot");
         let asked = self.reboot.ask(&self.site.exec).await;
         asked.map_err(|error| error_chain(&error))

@@ -54,6 +54,7 @@ impl Moving<'_> {
             Answer::Fetched { recipe } => self.stage(work, recipe),
             Answer::StepFailed(failure) => self.not_activated(&work, failure),
             Answer::PreflightPassed
+            | Answer::NotApplicable(_)
             | Answer::LeaveLapsed
             | Answer::ActivationDone { .. }
             | Answer::RebootRefused { .. }
@@ -69,6 +70,7 @@ impl Moving<'_> {
     fn staged(&mut self, work: Work, recipe: Recipe, answer: Answer) -> Result<(), Reason> {
         match answer {
             Answer::PreflightPassed => self.ask(work, recipe),
+            Answer::NotApplicable(why) => self.not_applicable(&work, why),
             Answer::StepFailed(failure) => self.not_activated(&work, failure),
             Answer::Fetched { .. }
             | Answer::LeaveLapsed
@@ -98,6 +100,7 @@ impl Moving<'_> {
             Answer::LeaveLapsed => self.step_back(work, recipe),
             Answer::Fetched { .. }
             | Answer::PreflightPassed
+            | Answer::NotApplicable(_)
             | Answer::RebootRefused { .. }
             | Answer::ChecksPassed
             | Answer::ChecksFailed(_)
@@ -114,6 +117,7 @@ impl Moving<'_> {
             Answer::RebootRefused { why } => why,
             Answer::Fetched { .. }
             | Answer::PreflightPassed
+            | Answer::NotApplicable(_)
             | Answer::StepFailed(_)
             | Answer::LeaveLapsed
             | Answer::ActivationDone { .. }
@@ -138,6 +142,7 @@ impl Moving<'_> {
             Answer::Drifted => self.fail_active(work, recipe, drifted()),
             Answer::Fetched { .. }
             | Answer::PreflightPassed
+            | Answer::NotApplicable(_)
             | Answer::StepFailed(_)
             | Answer::LeaveLapsed
             | Answer::ActivationDone { .. }
@@ -165,6 +170,7 @@ impl Moving<'_> {
             }
             Answer::Fetched { .. }
             | Answer::PreflightPassed
+            | Answer::NotApplicable(_)
             | Answer::StepFailed(_)
             | Answer::LeaveLapsed
             | Answer::ActivationDone { .. }
@@ -189,6 +195,7 @@ impl Moving<'_> {
             Answer::RollBackFailed(last) => self.broken(&work, lost(&last.detail, &failure)),
             Answer::Fetched { .. }
             | Answer::PreflightPassed
+            | Answer::NotApplicable(_)
             | Answer::StepFailed(_)
             | Answer::LeaveLapsed
             | Answer::ActivationDone { .. }

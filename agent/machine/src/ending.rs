@@ -56,6 +56,14 @@ impl Moving<'_> {
         self.take_up();
     }
 
+    /// Ends an attempt at a release that is none for this host. Its bytes are of no use here.
+    pub(crate) fn not_applicable(&mut self, work: &Work, failure: Failure) {
+        self.clean_up(&work.assignment.release);
+        self.report(work, ReportResult::NotApplicable { failure });
+        self.rest();
+        self.take_up();
+    }
+
     /// Where the machine stands without work: a product that was left broken stays so until it is committed, whatever
     /// became of the attempts since.
     pub(crate) fn rest(&mut self) {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use comber_model::assignment::Desired;
-use comber_model::{Digest, Failure, ReleaseName, Version};
+use comber_model::{Digest, Failure, ReleaseId, ReleaseName, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::{BootId, Epoch, Recipe};
@@ -48,6 +48,8 @@ pub enum Answer {
     },
     /// `Preflight`: the host can take the release.
     PreflightPassed,
+    /// `Preflight`: the release is none for this host. That is no failure.
+    NotApplicable(Failure),
     /// `Fetch`, `Preflight` or `Activate` failed.
     StepFailed(Failure),
     /// The permit ended while the activation was entered in the ledger; the effect `Activate` was not begun.
@@ -81,6 +83,11 @@ pub struct Found {
     pub active: BTreeMap<ReleaseName, Active>,
     /// Every version on the disk, staged, active or kept, by product.
     pub kept: BTreeMap<ReleaseName, BTreeSet<Version>>,
+    /// Products whose last change is over and whose cleanup was cut off.
+    pub unfinished: BTreeSet<ReleaseName>,
+    /// Activations that something outside of the agent has undone, with why: the watcher of an update of the agent
+    /// itself. Holds until the way back was gone.
+    pub undone: BTreeMap<ReleaseId, Failure>,
 }
 
 /// A release that is active on the disk.

@@ -31,6 +31,7 @@
 //! - `Fetching`, `Staged`, `AwaitingPermit` → `Idle`: the step failed (report *not activated*), or a newer generation wants
 //!   something else. That makes no report: the generation in the actual state is the receipt, and it is durable
 //!   before it is shown, so a cancel that was acknowledged can never activate afterwards.
+//! - `Staged` → `Idle`: also where the release turns out to be none for this host (report *not applicable*).
 //! - `AwaitingPermit` → `AwaitingPermit`: a new request, with a new nonce, whenever the old one cannot be trusted: its
 //!   permit came too late, the controller was away, the agent started anew. While the controller is away no request
 //!   stands, unless the assignment says that its permit may be used then.
@@ -43,7 +44,7 @@
 //! - `Activating` → `Rebooting` → `Verifying`: where the release needs a reboot. The boot to leave is noted before; any
 //!   other boot is the proof. A refused reboot is asked for again until its deadline.
 //! - → `RollingBack`: the switch, the reboot or a check failed, or was interrupted more often than
-//!   [`Policy::resumes_max`]. The release is locally bad from here on, until it is committed on this host.
+//!   [`Policy::resumes_max`], or was undone from outside while the agent was away. The release is locally bad from here on, until it is committed on this host.
 //! - `RollingBack` → `Rebooting` → `RolledBack`: where the host may have booted into what is undone.
 //! - → `Broken`: going back failed, or the release is irreversible. What is active then is looked up on the disk.
 //!

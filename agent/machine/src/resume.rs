@@ -59,6 +59,9 @@ impl Moving<'_> {
                 resumed,
                 ..
             } => {
+                if let Some(failure) = found.undone.get(&work.assignment.release) {
+                    return self.fail_active(work, recipe, failure.clone());
+                }
                 let made = work.is_made(found);
                 self.resume_activating(work, recipe, leave, made, resumed.saturating_add(1));
             }
@@ -77,7 +80,14 @@ impl Moving<'_> {
                 activated,
                 resumed,
                 ..
-            } => self.resume_verifying(work, recipe, activated, resumed.saturating_add(1)),
+            } => {
+                if let Some(failure) = found.undone.get(&work.assignment.release)
+                    && activated
+                {
+                    return self.fail_active(work, recipe, failure.clone());
+                }
+                self.resume_verifying(work, recipe, activated, resumed.saturating_add(1));
+            }
             State::RollingBack {
                 work,
                 recipe,
@@ -179,7 +189,8 @@ impl Moving<'_> {
         }
         for (product, versions) in &found.kept {
             let keep = self.next.kept(product);
-            if versions.iter().any(|version| !keep.contains(version)) {
+            let is_too_much = versions.iter().any(|version| !keep.contains(version));
+            if is_too_much || found.unfinished.contains(product) {
                 let product = product.clone();
                 self.run(Effect::Cleanup { product, keep });
             }

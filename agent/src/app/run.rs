@@ -4,7 +4,7 @@
 //!   driver   Event in <── feed <── link (LinkView)        one stream to the controller
 //!            HostStatus out ─────> link, manager
 //!   renewal  IdentityStore <─────> link, fetch            the certificate
-//!   facts    Facts ──────────────> link                   read every ten minutes
+//!   facts    Facts, packages ────> link                   read every ten minutes
 //!   manager  one line and signs of life for systemd
 //! ```
 //!
@@ -34,7 +34,8 @@ use crate::{
     driver::{Driver, DriverError, Handle, Parts},
     exec::Exec,
     facts::FactReader,
-    facts_watch, feed,
+    facts_watch::{self, HostReader, Told},
+    feed,
     fetch::{Fetcher, HttpsSource, Patience},
     first_boot::{Ended, first_boot},
     host_effects::HostEffects,
@@ -42,15 +43,20 @@ use crate::{
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
     leftovers,
-    link::{Link, LinkView},
+    link::{Link, LinkView, Packages},
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
+    packages::PackageReader,
     reboot::Reboot,
     renew::Renewal,
 };
 
 /// Where the output of commands goes while they run, in the state directory.
 const SCRATCH: &str = "scratch";
+/// The list of packages that the controller acknowledged last, in the state directory.
+const PACKAGES: &str = "packages";
+/// Where releases are kept that are not archives, in the state directory.
+const SHELVES: &str = "shelves";
 /// How often the lock is tried at start: an agent that is being replaced may still be ending.
 const LOCK_TRIES: u32 = 20;
 /// Pause between two tries of the lock.
@@ -114,12 +120,15 @@ async fn serve(
     let host = host_of(&identity.present())?;
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
 
-    let (driver, handle) = driver(settings, &identity, &controller, &clock, &shutdown).await?;
+    let view = watch::Sender::new(LinkView::default());
+    let effects = host_effects(settings, &identity, &controller, &clock, view.subscribe());
+    let (driver, handle) = driver(settings, effects, &clock, &shutdown).await?;
     let tasks = Tasks {
         settings,
         identity,
         controller,
         clock,
+        view,
         shutdown: shutdown.clone(),
     };
     let link = tasks.start(handle, notifier.clone());
@@ -148,8 +157,7 @@ fn ended(ran: Result<(), DriverError>, shutdown: &Shutdown) -> Result<(), AppErr
 
 async fn driver(
     settings: &AgentSettings,
-    identity: &Arc<IdentityStore>,
-    controller: &Uri,
+    effects: HostEffects<HttpsSource>,
     clock: &Clock,
     shutdown: &Shutdown,
 ) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
@@ -163,7 +171,7 @@ async fn driver(
         }
     }
     let parts = Parts {
-        effects: host_effects(settings, identity, controller, clock),
+        effects,
         store,
         clock: clock.clone(),
         boot_id: boot_id(settings)?,
@@ -178,10 +186,13 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
+    view: watch::Receiver<LinkView>,
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
     let site = Site {
         root: settings.install.root.clone(),
+        shelves: state_dir.join(SHELVES),
+        modules: settings.install.modules.clone(),
         exec: Exec::new(state_dir.join(SCRATCH)),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
@@ -204,7 +215,7 @@ fn host_effects(
         backoff_min,
         backoff_max,
     };
-    let fetcher = Fetcher::new(source, state_dir, patience);
+    let fetcher = Fetcher::new(source, state_dir, patience, view);
     HostEffects::new(site, fetcher, reboot(settings), clock.clone())
 }
 
@@ -219,6 +230,7 @@ struct Tasks<'a> {
     identity: Arc<IdentityStore>,
     controller: Uri,
     clock: Clock,
+    view: watch::Sender<LinkView>,
     shutdown: Shutdown,
 }
 
@@ -230,11 +242,19 @@ impl Tasks<'_> {
             identity,
             controller,
             clock,
+            view,
             shutdown,
         } = self;
-        let reader = FactReader::new(settings.install.root.clone());
-        let facts = watch::Sender::new(reader.read());
-        let view = watch::Sender::new(LinkView::default());
+        let root = &settings.install.root;
+        let reader = HostReader {
+            facts: FactReader::new(root.clone(), settings.reboot.boot_id_file.clone()),
+            packages: PackageReader::new(root.clone()),
+        };
+        let told = Told::default();
+        let packages = Packages {
+            present: told.packages.subscribe(),
+            file: settings.state_dir.join(PACKAGES),
+        };
         let (shown, seen) = (view.subscribe(), handle.actual.clone());
         let watchdog = environment::watchdog();
         let link = Link {
@@ -243,7 +263,8 @@ impl Tasks<'_> {
             identity: Arc::clone(&identity),
             clock: clock.clone(),
             status: handle.actual,
-            facts: facts.subscribe(),
+            facts: told.facts.subscribe(),
+            packages,
             view,
         };
         let renewal = Renewal {
@@ -253,14 +274,14 @@ impl Tasks<'_> {
             clock,
         };
         let interval = settings.link.facts_interval;
-        let read = move || reader.read();
+        let watching = facts_watch::run(reader, interval, seen.clone(), told);
         task::spawn(
             "feed",
             &shutdown,
             feed::run(shown.clone(), handle.from_link),
         );
         task::spawn("renewal", &shutdown, renewal.run());
-        task::spawn("facts", &shutdown, facts_watch::run(read, interval, facts));
+        task::spawn("facts", &shutdown, watching);
         let manager = manager::run(notifier, seen, shown, watchdog);
         task::spawn("manager", &shutdown, manager);
         task::spawn("link", &shutdown, link.run(shutdown.clone()))

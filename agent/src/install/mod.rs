@@ -12,13 +12,19 @@
 //! run again from the start at any time and then do what is left. `remove` and `cleanup` likewise. Which release was
 //! before is never read from the disk but passed in: the ledger is the truth, the disk only tells what happened.
 //!
-//! To add an installer: a variant of the manifest's `Installer`, a file here that implements the trait, a line in
-//! [`Site::installer`], and the tests of `archive` run over it.
+//! Every installer keeps its releases on a [`Shelf`], whose link `current` says which of them is active: one truth for all
+//! kinds, also where the bytes that run are elsewhere. To add an installer: a variant of the manifest's `Installer`, a file
+//! here that implements the trait and tells its crash story, its arms in `kind.rs`, and the tests of `archive` run over it.
 
+mod agent;
 mod archive;
 mod catalog;
 mod jobs;
+mod kind;
 mod layout;
+mod module;
+mod package;
+mod shelf;
 mod site;
 
 use std::future::Future;
@@ -27,9 +33,12 @@ use std::path::PathBuf;
 use comber_model::Version;
 use thiserror::Error;
 
-pub use archive::Archive;
 pub use catalog::{Catalog, CatalogError, Record};
 pub use jobs::{Jobs, Stop};
+pub use kind::Kind;
+pub use module::ModuleError;
+pub use package::PackageError;
+pub use shelf::Shelf;
 pub use site::Site;
 
 use crate::exec::ExecError;
@@ -42,6 +51,12 @@ pub trait Installer {
     /// A crash leaves nothing or an incomplete directory, which the next `stage` and `cleanup` remove.
     fn stage(&self, verified: Verified) -> impl Future<Output = Result<(), InstallError>> + Send;
 
+    /// Looks whether the host can take the staged release, beside space and what it requires. Changes nothing.
+    fn preflight(
+        &self,
+        before: Option<&Record>,
+    ) -> impl Future<Output = Result<Fit, InstallError>> + Send;
+
     /// Stops what is active, switches to this release, starts it. Run again after the switch, it only starts again.
     ///
     /// When it fails, the switch may or may not have been made: `roll_back` deals with both. `before` is what the ledger
@@ -49,7 +64,17 @@ pub trait Installer {
     fn activate(
         &self,
         before: Option<&Record>,
-    ) -> impl Future<Output = Result<(), InstallError>> + Send;
+    ) -> impl Future<Output = Result<Activation, InstallError>> + Send;
+
+    /// Reboots the host in its own way, where the installer has one. `false`: the host's way is to be used.
+    fn reboot(&self) -> impl Future<Output = Result<bool, InstallError>> + Send;
+
+    /// What must hold before the release's checks, after every activation and reboot. Changes nothing that matters.
+    fn prove(&self) -> impl Future<Output = Result<(), InstallError>> + Send;
+
+    /// Makes the change final, after every check has passed and before it is kept. A failure is one of the activation: the
+    /// way back follows.
+    fn commit(&self) -> impl Future<Output = Result<(), InstallError>> + Send;
 
     /// Makes `before` active again, or nothing where there was nothing, from whatever an activation of this release left.
     fn roll_back(
@@ -60,9 +85,6 @@ pub trait Installer {
     /// What is active of the product, as the disk shows it.
     fn detect(&self) -> Result<Current, InstallError>;
 
-    /// Whether [`Installer::roll_back`] can work at all for this kind of release.
-    fn can_roll_back(&self) -> bool;
-
     /// Removes releases of the product that are neither in `keep` nor active, and what crashes left behind.
     ///
     /// When it fails, running it again goes on; what is active is never touched.
@@ -70,6 +92,22 @@ pub trait Installer {
 
     /// Stops what is active and makes nothing active. The bytes stay until `cleanup`, so that there is a way back.
     fn remove(&self) -> impl Future<Output = Result<(), InstallError>> + Send;
+}
+
+/// What an activation came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Activation {
+    /// True where the change takes effect with a reboot only.
+    pub needs_reboot: bool,
+}
+
+/// Whether a release is one for this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fit {
+    /// It is.
+    Fits,
+    /// It is none for this host, for the reason given. No failure.
+    NotApplicable(String),
 }
 
 /// What `current` leads to.
@@ -126,6 +164,12 @@ pub enum InstallError {
     /// `current` is a directory or a file: replacing it would lose somebody's data.
     #[error("{} is not a symbolic link; move it away, the agent makes it anew", path.display())]
     NotALink { path: PathBuf },
+    /// A module.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// Packages.
+    #[error(transparent)]
+    Package(#[from] Box<PackageError>),
     /// The process is ending.
     #[error("the agent stopped in the middle of this step")]
     Interrupted,

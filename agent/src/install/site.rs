@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use comber_model::release::Installer as Recipe;
 
 use super::layout::Layout;
-use super::{Archive, Catalog, Jobs, Record};
+use super::{Catalog, Jobs, Kind, Record, Shelf};
 use crate::exec::Exec;
 use crate::surroundings::Variables;
 
@@ -16,6 +16,10 @@ use crate::surroundings::Variables;
 pub struct Site {
     /// Put before every absolute path of a release.
     pub root: PathBuf,
+    /// Where the files of releases are whose installer puts what runs elsewhere.
+    pub shelves: PathBuf,
+    /// Where the host's modules are; the first directory that has one of a name counts.
+    pub modules: Vec<PathBuf>,
     /// Runs commands.
     pub exec: Exec,
     /// The host's variables.
@@ -28,15 +32,19 @@ pub struct Site {
 
 impl Site {
     /// The installer that serves this release.
-    pub fn installer(&self, record: &Record) -> Archive {
-        let Recipe::Archive(_) = &record.manifest.installer;
-        Archive::new(self.clone(), record.clone())
+    pub fn installer(&self, record: &Record) -> Kind {
+        Kind::new(Shelf::new(self.clone(), record.clone()))
     }
 
     /// The product's directory on this host.
     pub fn product_dir(&self, record: &Record) -> PathBuf {
-        let Recipe::Archive(archive) = &record.manifest.installer;
-        self.root.join(archive.path.trim_start_matches('/'))
+        match &record.manifest.installer {
+            Recipe::Archive(archive) => self.root.join(archive.path.trim_start_matches('/')),
+            // What runs is elsewhere; the release's files are the agent's own matter.
+            Recipe::Package(_) | Recipe::Module(_) | Recipe::Agent(_) => {
+                self.shelves.join(record.manifest.name.as_str())
+            }
+        }
     }
 
     /// Where the active release of a product is seen, whatever installed it.

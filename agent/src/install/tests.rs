@@ -10,7 +10,7 @@ use super::*;
 use crate::testing::{TestHost, logging, record_of};
 
 /// Stages a release and returns its record and installer.
-async fn staged(host: &TestHost, verified: Verified) -> (Record, Archive) {
+async fn staged(host: &TestHost, verified: Verified) -> (Record, Kind) {
     let record = record_of(&verified);
     let archive = host.site().installer(&record);
     archive.stage(verified).await.unwrap();
@@ -238,7 +238,10 @@ async fn somebody_elses_current_is_told_and_not_destroyed() {
     fs::create_dir(&current).unwrap();
     fs::write(current.join("data"), "precious").unwrap();
     assert!(matches!(archive.detect().unwrap(), Current::Foreign(_)));
-    for error in [archive.activate(None).await, archive.roll_back(None).await] {
+    for error in [
+        archive.activate(None).await.map(drop),
+        archive.roll_back(None).await,
+    ] {
         assert!(
             matches!(error, Err(InstallError::NotALink { .. })),
             "{error:?}"

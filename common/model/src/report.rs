@@ -37,6 +37,11 @@ pub enum ReportResult {
         /// Why.
         failure: Failure,
     },
+    /// The host looked and the release is none for it. Nothing was activated, and nothing failed.
+    NotApplicable {
+        /// Why, of class `preflight`.
+        failure: Failure,
+    },
     /// It was activated, failed, and the host is back where it was before.
     RolledBack {
         /// Why it had to go back.
@@ -50,11 +55,12 @@ pub enum ReportResult {
 }
 
 impl ReportResult {
-    /// The failure, where there is one.
+    /// The failure, or why it is not applicable, where there is one.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Committed => None,
             Self::NotActivated { failure }
+            | Self::NotApplicable { failure }
             | Self::RolledBack { failure }
             | Self::Broken { failure } => Some(failure),
         }

@@ -1,174 +1,207 @@
-//! Each package holds the tree of `packaging/`, its program, and what is made for it, as .deb and as .rpm.
-//!
-//! It needs the tools that `cargo packages` installs; where that never ran, it says so and looks at nothing.
+//! Packages: what a host installs is told once, as a difference, and found by selectors.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use comber_e2e::tools::{packaging, succeeded, tool};
-use comber_test_support::Binaries;
+use comber_e2e::LONG;
+use comber_test_support::{AgentOptions, Lab, wait};
+use rustix::process::Signal;
+use serde_json::Value;
 
-/// A package with what it holds beside its program, its completions and its manual pages.
-struct Package {
-    name: &'static str,
-    own: &'static [&'static str],
-    section: u8,
-}
+const HOST: &str = "web-1";
 
-const PACKAGES: [Package; 3] = [
-    Package {
-        name: "comber-controller",
-        own: &[
-            "etc/comber/controller.toml",
-            "usr/lib/systemd/system/comber-controller.service",
-            "usr/lib/sysusers.d/comber-controller.conf",
-            "usr/lib/tmpfiles.d/comber-controller.conf",
-        ],
-        section: 8,
-    },
-    Package {
-        name: "comber-agent",
-        own: &[
-            "etc/comber/agent.toml",
-            "usr/lib/systemd/system/comber-agent.service",
-            "usr/lib/tmpfiles.d/comber-agent.conf",
-        ],
-        section: 8,
-    },
-    Package {
-        name: "comber",
-        own: &[],
-        section: 1,
-    },
-];
-
-impl Package {
-    /// Whatever the format, only the place of completions for zsh differs between distributions.
-    #[track_caller]
-    fn is_whole(&self, held: &BTreeSet<String>, zsh: &str) {
-        let (name, section) = (self.name, self.section);
-        let made = [
-            format!("usr/bin/{name}"),
-            format!("usr/share/man/man{section}/{name}.{section}.gz"),
-            format!("usr/share/bash-completion/completions/{name}"),
-            format!("usr/share/zsh/{zsh}/_{name}"),
-            format!("usr/share/fish/vendor_completions.d/{name}.fish"),
-        ];
-        let made = made.iter().map(String::as_str);
-        for file in made.chain(self.own.iter().copied()) {
-            assert!(held.contains(file), "{name} lacks {file}: {held:?}");
-        }
-    }
-
-    /// Looks into the .deb, unpacked at `root`.
-    #[expect(clippy::unwrap_used, reason = "a test that cannot read has failed")]
-    fn is_a_sound_deb(&self, root: &Path) {
-        self.is_whole(&files(root), "vendor-completions");
-        for file in self.own {
-            let (there, here) = (root.join(file), packaging().join(file));
-            assert_eq!(fs::read(there).unwrap(), fs::read(here).unwrap(), "{file}");
-        }
-        let conffiles = fs::read_to_string(root.join("DEBIAN/conffiles")).unwrap_or_default();
-        let configuration = self.own.iter().filter(|file| file.starts_with("etc/"));
-        let expected: Vec<_> = configuration.map(|file| format!("/{file}")).collect();
-        assert_eq!(conffiles.lines().collect::<Vec<_>>(), expected);
-        for script in ["postinst", "prerm", "postrm"] {
-            let script = root.join("DEBIAN").join(script);
-            assert_eq!(
-                script.exists(),
-                !self.own.is_empty(),
-                "{}",
-                script.display()
-            );
-            if script.exists() {
-                succeeded(&Command::new("sh").arg("-n").arg(script).output().unwrap());
-            }
-        }
-    }
-}
-
-/// Builds the packages where the tools for it are; none where they are not.
-#[expect(clippy::unwrap_used, reason = "a test that cannot build has failed")]
-fn packages() -> Option<PathBuf> {
-    let agent = Binaries::get().unwrap().agent;
-    let target = agent.ancestors().nth(2).unwrap();
-    if !target.join("tools/bin/cargo-deb").exists() {
-        println!("skipped: cargo packages was not run here, so its tools are not there");
-        return None;
-    }
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--quiet", "--package", "comber-packages", "--"]);
-    cargo.args(["--quick", "--no-install"]);
-    succeeded(&cargo.output().unwrap());
-    Some(target.join("packages"))
-}
-
-/// The one file of a package, by what its name begins and ends with.
-#[track_caller]
-#[expect(clippy::unwrap_used, reason = "a test that cannot list has failed")]
-fn package(packages: &Path, begins: &str, ends: &str) -> PathBuf {
-    let entries = fs::read_dir(packages).unwrap();
-    let mut paths = entries.map(|entry| entry.unwrap().path());
-    let fits = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with(begins) && name.ends_with(ends)
-    };
-    let found = paths.find(fits);
-    found.unwrap_or_else(|| panic!("there is no {begins}*{ends}"))
-}
-
-/// Every file below a directory, relative to it.
-#[expect(clippy::unwrap_used, reason = "a test that cannot list has failed")]
-fn files(root: &Path) -> BTreeSet<String> {
-    let (mut found, mut left) = (BTreeSet::new(), vec![root.to_owned()]);
-    while let Some(dir) = left.pop() {
-        for entry in fs::read_dir(&dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                left.push(path);
-            } else {
-                let name = path.strip_prefix(root).unwrap();
-                found.insert(name.display().to_string());
-            }
-        }
+/// False where the test cannot run, which it says.
+fn has_dpkg() -> bool {
+    let found = Path::new("/usr/bin/dpkg-deb").exists() && Path::new("/usr/bin/dpkg").exists();
+    if !found {
+        eprintln!("skipped: this machine has no dpkg");
     }
     found
 }
 
-#[test]
-fn every_file_of_the_tree_is_in_one_package() {
-    let mut tree = files(&packaging());
-    tree.retain(|file| file.starts_with("etc/") || file.starts_with("usr/"));
-    let mut installed = Vec::new();
-    for package in &PACKAGES {
-        installed.extend(package.own.iter().map(|file| (*file).to_owned()));
+#[track_caller]
+#[expect(clippy::unwrap_used, reason = "a test that cannot run it has failed")]
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}");
+}
+
+/// A package of one file.
+#[expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
+fn package(lab: &Lab, name: &str, version: &str) -> PathBuf {
+    let dir = lab.directory().join(format!("{name}-{version}"));
+    let file = dir.with_extension("deb");
+    fs::create_dir_all(dir.join("DEBIAN")).unwrap();
+    fs::create_dir_all(dir.join("usr/share").join(name)).unwrap();
+    fs::write(dir.join("usr/share").join(name).join("version"), version).unwrap();
+    let control = format!(
+        "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\n\
+         Description: a package of a test\n"
+    );
+    fs::write(dir.join("DEBIAN/control"), control).unwrap();
+    run(Command::new("dpkg-deb").arg("--build").args([&dir, &file]));
+    file
+}
+
+/// Runs dpkg on the root of the host, while its agent looks away: one run is one change.
+#[expect(clippy::unwrap_used, reason = "a test that cannot run it has failed")]
+fn dpkg(lab: &Lab, arguments: &[&str]) {
+    let root = lab.host(HOST).join("root");
+    let running = lab.signal_agent(HOST, Signal::STOP).is_ok();
+    let mut command = Command::new("dpkg");
+    command
+        .arg("--root")
+        .arg(root)
+        .args(["--force-not-root", "--force-bad-path"]);
+    run(command.args(arguments));
+    if running {
+        lab.signal_agent(HOST, Signal::CONT).unwrap();
     }
-    installed.sort();
-    assert_eq!(tree.into_iter().collect::<Vec<_>>(), installed);
+}
+
+/// A host that is enrolled, looks at itself often, and has an empty database of packages.
+#[expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
+fn enrol(lab: &Lab) {
+    let token = lab.token(&[]).unwrap();
+    lab.enrol(HOST, &token, &AgentOptions::default()).unwrap();
+    let file = lab.host(HOST).join("agent.toml");
+    let settings = fs::read_to_string(&file).unwrap();
+    let often = settings.replace("[link]\n", "[link]\nfacts_interval = \"100ms\"\n");
+    fs::write(&file, often).unwrap();
+    let database = lab.host(HOST).join("root/var/lib/dpkg");
+    for dir in ["info", "updates", "triggers"] {
+        fs::create_dir_all(database.join(dir)).unwrap();
+    }
+    fs::create_dir_all(lab.host(HOST).join("root/var/log")).unwrap();
+    for file in ["status", "available"] {
+        fs::write(database.join(file), "").unwrap();
+    }
+}
+
+fn listed(lab: &Lab) -> Vec<String> {
+    let list = lab.comber().json(&["host", "packages", HOST]);
+    let list = list.unwrap_or(Value::Null);
+    let packages = list["packages"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    packages
+        .iter()
+        .map(|package| format!("{} {}", text(&package["name"]), text(&package["version"])))
+        .collect()
+}
+
+#[track_caller]
+fn becomes(lab: &Lab, wanted: &[&str]) {
+    let there = wait::until(LONG, || (listed(lab) == wanted).then_some(()));
+    assert!(there.is_some(), "{:?} is not {wanted:?}", listed(lab));
+}
+
+/// How many reports the controller took since it started, of a kind.
+fn reports(lab: &Lab, kind: &str) -> u64 {
+    let text = lab.scrape().unwrap_or_default();
+    let name = format!("comber_package_reports_total{{kind=\"{kind}\"}} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    value.map_or(0, |value| value.parse().unwrap_or(u64::MAX))
+}
+
+fn all_reports(lab: &Lab) -> [u64; 3] {
+    ["whole", "difference", "base_unknown"].map(|kind| reports(lab, kind))
+}
+
+/// Waits until the host is there again, and then for as long as it takes to look at itself several times.
+#[track_caller]
+fn settles(lab: &Lab) {
+    let up = wait::until(LONG, || {
+        let host = lab.comber().json(&["host", "show", HOST]).ok()?;
+        (host["connected"] == true).then_some(())
+    });
+    assert!(up.is_some(), "the host does not come back");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+}
+
+#[track_caller]
+#[expect(clippy::unwrap_used, reason = "a test that cannot run it has failed")]
+fn selects(lab: &Lab, selector: &str) -> bool {
+    let found = lab
+        .comber()
+        .json(&["host", "list", "--selector", selector])
+        .unwrap();
+    found["total"] == 1
 }
 
 #[test]
-fn the_packages_hold_the_tree_and_what_is_made_for_it() {
-    let Some(packages) = packages() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    for made in &PACKAGES {
-        let deb = package(&packages, &format!("{}_", made.name), ".deb");
-        let root = dir.path().join(made.name);
-        let mut extract = Command::new("dpkg-deb");
-        extract.arg("--raw-extract").args([&deb, &root]);
-        if let Some(extracted) = tool(&mut extract) {
-            succeeded(&extracted);
-            made.is_a_sound_deb(&root);
-        }
-        let rpm = package(&packages, &format!("{}-0", made.name), ".rpm");
-        let mut query = Command::new("rpm");
-        query.args(["--query", "--package", "--list"]).arg(&rpm);
-        if let Some(listed) = tool(&mut query) {
-            let listed = succeeded(&listed);
-            let held = listed.lines().map(|line| line.trim_start_matches('/'));
-            made.is_whole(&held.map(str::to_owned).collect(), "site-functions");
-        }
+fn an_upgrade_is_one_difference_and_coming_back_sends_nothing() {
+    if !has_dpkg() {
+        return;
     }
+    let mut lab = Lab::new().unwrap();
+    enrol(&lab);
+    let [a1, a2] = ["1", "2"].map(|version| package(&lab, "fake-a", version));
+    let b1 = package(&lab, "libfake++b", "1:0.1-1~x");
+    dpkg(&lab, &["--install", &a1.to_string_lossy()]);
+    lab.start_agent(HOST).unwrap();
+    becomes(&lab, &["fake-a 1"]);
+    assert_eq!(all_reports(&lab), [1, 0, 0], "the first list");
+    assert!(selects(&lab, r#"facts.packages["fake-a"] == "1""#));
+    assert!(!selects(&lab, r#""libfake++b" in facts.packages"#));
+
+    let both = [a2.to_string_lossy(), b1.to_string_lossy()];
+    dpkg(&lab, &["--install", &both[0], &both[1]]);
+    becomes(&lab, &["fake-a 2", "libfake++b 1:0.1-1~x"]);
+    settles(&lab);
+    assert_eq!(all_reports(&lab), [1, 1, 0], "an upgrade");
+    assert!(!selects(&lab, r#"facts.packages["fake-a"] == "1""#));
+    assert!(selects(
+        &lab,
+        r#""libfake++b" in facts.packages && facts.package_count == 2"#
+    ));
+
+    dpkg(&lab, &["--purge", "fake-a"]);
+    becomes(&lab, &["libfake++b 1:0.1-1~x"]);
+    assert_eq!(all_reports(&lab), [1, 2, 0], "a removal");
+
+    // Neither side forgets what was acknowledged.
+    lab.kill_controller();
+    lab.start_controller().unwrap();
+    settles(&lab);
+    assert_eq!(all_reports(&lab), [0, 0, 0], "a new controller process");
+    lab.stop_agent(HOST).unwrap();
+    lab.start_agent(HOST).unwrap();
+    settles(&lab);
+    assert_eq!(all_reports(&lab), [0, 0, 0], "a new agent process");
+    assert!(selects(&lab, r#"!("fake-a" in facts.packages)"#));
+    // It still is a difference.
+    dpkg(&lab, &["--install", &a1.to_string_lossy()]);
+    becomes(&lab, &["fake-a 1", "libfake++b 1:0.1-1~x"]);
+    assert_eq!(all_reports(&lab), [0, 1, 0], "after both were restarted");
+}
+
+#[test]
+fn a_restored_controller_gets_the_whole_list_again() {
+    if !has_dpkg() {
+        return;
+    }
+    let mut lab = Lab::new().unwrap();
+    enrol(&lab);
+    let [a1, a2] = ["1", "2"].map(|version| package(&lab, "fake-a", version));
+    dpkg(&lab, &["--install", &a1.to_string_lossy()]);
+    lab.start_agent(HOST).unwrap();
+    becomes(&lab, &["fake-a 1"]);
+    let backup = lab.directory().join("backup");
+    let backup = backup.to_string_lossy().into_owned();
+    run(&mut lab.controller_command(&["backup", &backup]));
+    dpkg(&lab, &["--install", &a2.to_string_lossy()]);
+    becomes(&lab, &["fake-a 2"]);
+
+    lab.kill_controller();
+    let data = lab.directory().join("controller");
+    fs::rename(&data, lab.directory().join("lost")).unwrap();
+    run(&mut lab.controller_command(&["restore", &backup]));
+    lab.start_controller().unwrap();
+    becomes(&lab, &["fake-a 2"]);
+    assert_eq!(all_reports(&lab), [1, 0, 0], "what it held was older");
+    // A retired host leaves nothing behind.
+    lab.comber().ok(&["host", "retire", HOST, "--yes"]).unwrap();
+    assert!(listed(&lab).is_empty());
 }

@@ -173,13 +173,17 @@ impl Watch {
                     && installs;
                 disk.active == old && (!still_runs || old == release)
             }
-            ReportResult::NotActivated { .. } => !of_work || touches_nothing(&before.state),
+            ReportResult::NotActivated { .. } | ReportResult::NotApplicable { .. } => {
+                !of_work || touches_nothing(&before.state)
+            }
             ReportResult::Broken { .. } => of_work && !touches_nothing(&before.state),
         };
         if installs
             && !matches!(
                 report.result,
-                ReportResult::Committed | ReportResult::NotActivated { .. }
+                ReportResult::Committed
+                    | ReportResult::NotActivated { .. }
+                    | ReportResult::NotApplicable { .. }
             )
         {
             self.bad.insert(report.release.clone());

@@ -235,6 +235,7 @@ fn answers() -> Vec<Answer> {
             recipe: Recipe::default(),
         },
         Answer::PreflightPassed,
+        Answer::NotApplicable(failure.clone()),
         Answer::StepFailed(failure.clone()),
         Answer::LeaveLapsed,
         Answer::ActivationDone { needs_reboot: true },
@@ -256,7 +257,7 @@ fn waits_for(state: &State, answer: &Answer) -> bool {
             Answer::Fetched { .. } | Answer::StepFailed(_)
         ) | (
             State::Staged { .. },
-            Answer::PreflightPassed | Answer::StepFailed(_)
+            Answer::PreflightPassed | Answer::NotApplicable(_) | Answer::StepFailed(_)
         ) | (
             State::Activating { .. },
             Answer::ActivationDone { .. } | Answer::StepFailed(_)

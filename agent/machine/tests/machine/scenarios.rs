@@ -1,7 +1,7 @@
 //! Text scenarios: a command, `----`, and what must follow. `UPDATE_SCENARIOS=1` writes what does follow; the diff is
 //! then read as a change of behaviour.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -114,6 +114,10 @@ impl Host {
                 recipe: self.recipe.clone(),
             },
             "preflight-passed" => Answer::PreflightPassed,
+            "not-applicable" => {
+                let why = "no package of the release is installed";
+                Answer::NotApplicable(Failure::new(FailureClass::Preflight, why))
+            }
             "step-failed" => Answer::StepFailed(failure(rest)),
             "lapsed" => Answer::LeaveLapsed,
             "activated" => Answer::ActivationDone {
@@ -141,15 +145,27 @@ impl Host {
     }
 
     fn found(&self, words: &str) -> Found {
-        let (mut active, mut kept) = (None, Vec::new());
+        let (mut active, mut kept, mut undone) = (None, Vec::new(), BTreeMap::new());
+        let mut unfinished = BTreeSet::new();
         for word in words.split_whitespace() {
             match word.split_once('=').unwrap() {
                 ("active", release) => active = Some(build::release(release)),
                 ("kept", release) => kept.push(build::release(release)),
+                ("unfinished", product) => {
+                    unfinished.insert(product.parse().unwrap());
+                }
+                ("undone", release) => {
+                    let why = Failure::new(FailureClass::Health, "the new agent never came up");
+                    undone.insert(build::release(release), why);
+                }
                 other => panic!("no such option: {other:?}"),
             }
         }
-        build::found(active.as_ref(), &kept, &self.recipe)
+        Found {
+            undone,
+            unfinished,
+            ..build::found(active.as_ref(), &kept, &self.recipe)
+        }
     }
 
     fn follow(&mut self, transition: Transition) -> String {

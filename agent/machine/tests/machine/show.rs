@@ -92,6 +92,7 @@ pub(crate) fn show(ledger: &Ledger) -> String {
         let result = match &report.result {
             ReportResult::Committed => "committed".to_owned(),
             ReportResult::NotActivated { failure } => format!("not activated, {failure}"),
+            ReportResult::NotApplicable { failure } => format!("not applicable, {failure}"),
             ReportResult::RolledBack { failure } => format!("rolled back, {failure}"),
             ReportResult::Broken { failure } => format!("broken, {failure}"),
         };

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::effects::{Activated, Effects, Verdict};
+use crate::install::Fit;
 use crate::ledger::{LedgerFile, SaveError, Store};
 
 /// How a scripted call ends.
@@ -100,8 +101,8 @@ impl Effects for Script {
             .clone())
     }
 
-    async fn preflight(&self, _: &Change) -> Result<(), Failure> {
-        self.call("preflight").await
+    async fn preflight(&self, _: &Change) -> Result<Fit, Failure> {
+        self.call("preflight").await.map(|()| Fit::Fits)
     }
 
     async fn activate(&self, _: &Change) -> Result<Activated, Failure> {

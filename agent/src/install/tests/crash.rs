@@ -44,7 +44,7 @@ async fn follows_the_orders_of_a_parent() {
     let (old, new) = (record(&dir, "1.0").unwrap(), record(&dir, "2.0").unwrap());
     let archive = site_at(&dir).installer(&new);
     match orders.as_str() {
-        "activate" => archive.activate(Some(&old)).await.unwrap(),
+        "activate" => drop(archive.activate(Some(&old)).await.unwrap()),
         "roll back" => archive.roll_back(Some(&old)).await.unwrap(),
         "cleanup" => archive.cleanup(&[]).await.unwrap(),
         other => panic!("{other}"),

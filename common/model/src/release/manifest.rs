@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, When};
+use super::{Check, Installer, When};
 use crate::{Invalid, ReleaseId, ReleaseName, Version, duration};
 
 /// Most checks of one release.
@@ -97,34 +97,6 @@ pub enum RebootPolicy {
     Auto,
 }
 
-/// How the bytes become active on a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "type")]
-pub enum Installer {
-    /// Unpacks beside the active version and switches a symbolic link.
-    Archive(ArchiveInstaller),
-}
-
-/// The recipe of the `archive` installer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ArchiveInstaller {
-    /// Absolute directory of the product: holds `releases/` and the link `current`.
-    pub path: String,
-    /// systemd units started after the switch and stopped before it.
-    #[serde(default)]
-    pub units: Vec<String>,
-    /// Command that starts the product, run in `current`.
-    #[serde(default)]
-    pub start: Vec<String>,
-    /// Command that stops the version that is active, run in its directory before the switch.
-    #[serde(default)]
-    pub stop: Vec<String>,
-    /// Command run after the switch in place of stop and start, where the product can change over by itself.
-    #[serde(default)]
-    pub restart: Vec<String>,
-}
-
 /// How long each step of an attempt may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -214,8 +186,7 @@ impl Manifest {
         }
         self.platform_problems(&mut found);
         self.check_problems(&mut found);
-        let Installer::Archive(archive) = &self.installer;
-        archive.problems(&mut found);
+        self.installer.problems(&mut found);
         for (field, timeout) in [
             ("timeouts.activate", self.timeouts.activate),
             ("timeouts.reboot", self.timeouts.reboot),
@@ -273,37 +244,6 @@ impl Manifest {
                     .into_iter()
                     .map(|error| error.within(&format!("check[{index}]"))),
             );
-        }
-    }
-}
-
-impl ArchiveInstaller {
-    fn problems(&self, found: &mut Vec<Invalid>) {
-        let plain = |part: &str| !matches!(part, "" | "." | "..");
-        let absolute = self
-            .path
-            .strip_prefix('/')
-            .is_some_and(|rest| rest.split('/').all(plain));
-        if !absolute || self.path.len() > 1024 || self.path.contains('\0') {
-            found.push(Invalid::new(
-                "installer.path",
-                format!(
-                    "{:?} must be an absolute directory without . or .. such as /opt/webapp",
-                    self.path
-                ),
-            ));
-        }
-        for unit in &self.units {
-            if !unit.contains('.') || unit.contains('/') {
-                let problem = format!("{unit:?} must be a unit's full name such as webapp.service");
-                found.push(Invalid::new("installer.units", problem));
-            }
-        }
-        if !self.restart.is_empty() && !self.start.is_empty() {
-            found.push(Invalid::new(
-                "installer.restart",
-                "stands beside start; give either restart, or start and stop",
-            ));
         }
     }
 }

@@ -1,15 +1,18 @@
 //! A release: what is published once and never changes.
 
 mod check;
+mod installer;
 mod manifest;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Check, Exec, Http, Probe, Tcp, Unit, When};
-pub use manifest::{
-    ArchiveInstaller, Category, Installer, Manifest, RebootPolicy, Severity, Timeouts,
+pub use installer::{
+    AgentInstaller, ArchiveInstaller, Dependencies, Installer, ModuleInstaller, Newer,
+    PackageInstaller,
 };
+pub use manifest::{Category, Manifest, RebootPolicy, Severity, Timeouts};
 
 use crate::{Artifact, ReleaseId};
 

@@ -12,6 +12,9 @@ impl From<Report> for wire::Report {
             ReportResult::NotActivated { failure } => {
                 (wire::ReportResult::NotActivated, Some(failure))
             }
+            ReportResult::NotApplicable { failure } => {
+                (wire::ReportResult::NotApplicable, Some(failure))
+            }
             ReportResult::RolledBack { failure } => (wire::ReportResult::RolledBack, Some(failure)),
             ReportResult::Broken { failure } => (wire::ReportResult::Broken, Some(failure)),
         };
@@ -62,6 +65,9 @@ fn result(result: i32, failure: Option<wire::Failure>) -> Result<ReportResult, I
     match wire::ReportResult::try_from(result) {
         Ok(wire::ReportResult::Committed) => Ok(ReportResult::Committed),
         Ok(wire::ReportResult::NotActivated) => Ok(ReportResult::NotActivated {
+            failure: failure()?,
+        }),
+        Ok(wire::ReportResult::NotApplicable) => Ok(ReportResult::NotApplicable {
             failure: failure()?,
         }),
         Ok(wire::ReportResult::RolledBack) => Ok(ReportResult::RolledBack {

@@ -4,9 +4,10 @@
 //! belongs to nothing any more. A late report corrects what the controller had concluded meanwhile.
 
 use comber_model::event::EventKind;
-use comber_model::rollout::{Member, MemberState, RollBack, RolloutState};
+use comber_model::rollout::{ExcludedReason, Member, MemberState, RollBack, RolloutState};
 use comber_model::{Generation, HostId, Report, ReportResult};
 
+use super::membership::exclude;
 use super::settle;
 use crate::attention::can_be_corrected;
 use crate::scratch::Scratch;
@@ -57,10 +58,12 @@ fn take_in(scratch: &mut Scratch<'_>, host: &HostId, report: &Report) {
             }
         }
         ReportResult::NotActivated { .. } if is_latest => end_unchanged(scratch, member, report),
+        ReportResult::NotApplicable { .. } if is_latest => set_aside(scratch, member, report),
         ReportResult::RolledBack { .. } | ReportResult::Broken { .. } if is_latest => {
             end_failed(scratch, member, report);
         }
         ReportResult::NotActivated { .. }
+        | ReportResult::NotApplicable { .. }
         | ReportResult::RolledBack { .. }
         | ReportResult::Broken { .. } => {}
     }
@@ -99,6 +102,25 @@ fn end_unchanged(scratch: &mut Scratch<'_>, mut member: Member, report: &Report)
         MemberState::Failed { .. }
         | MemberState::Backoff { .. }
         | MemberState::Succeeded { .. } => {}
+    }
+}
+
+/// The host found that the release is none for it: it is set aside as one whose facts say so from the start.
+fn set_aside(scratch: &mut Scratch<'_>, mut member: Member, report: &Report) {
+    let id = report.rollout;
+    member.grant = None;
+    match &member.state {
+        MemberState::Excluded { .. } => scratch.set_member(id, member, |_| String::new()),
+        MemberState::Succeeded { .. } => {}
+        MemberState::Unreached { .. }
+        | MemberState::Received
+        | MemberState::Activating
+        | MemberState::Waiting
+        | MemberState::Backoff { .. }
+        | MemberState::Failed { .. } => {
+            member.last_failure = report.result.failure().cloned();
+            exclude(scratch, id, member, ExcludedReason::NotApplicable);
+        }
     }
 }
 

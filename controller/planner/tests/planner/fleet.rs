@@ -18,6 +18,7 @@ pub(crate) enum End {
     Commit,
     Fail(FailureClass, String),
     Break(FailureClass, String),
+    NotApplicable(String),
 }
 
 #[derive(Debug, Clone)]
@@ -186,6 +187,13 @@ impl Agent {
             End::Fail(class, detail) => (
                 ReportResult::NotActivated {
                     failure: Failure::new(*class, detail),
+                },
+                AgentState::Idle,
+            ),
+            End::NotApplicable(_) if is_active => return false,
+            End::NotApplicable(why) => (
+                ReportResult::NotApplicable {
+                    failure: Failure::new(FailureClass::Preflight, why),
                 },
                 AgentState::Idle,
             ),

@@ -8,7 +8,7 @@
 //! installed HOSTS app@1        they have it from before
 //! rollout <<toml               create; start r1, pause r1, resume r1, abort r1, rollback r1
 //! host HOSTS VERB              asks, activates, commits, succeeds, fails CLASS TEXT, breaks CLASS TEXT,
-//!                              goes silent, returns, is retired, label k=v
+//!                              finds it not applicable TEXT, goes silent, returns, is retired, label k=v
 //! deliver off                  hosts hear nothing new until `deliver on`
 //! at +5m | restart             time passes; the controller starts again
 //! show r1, why host NAME, why r1, outcomes r1, preview r1, fence r1, desired NAME, wake
@@ -196,6 +196,9 @@ impl Script {
             ["breaks", class, text @ ..] => {
                 let end = End::Break(class_of(class), text.join(" "));
                 world.end(host, &end)
+            }
+            ["finds", "it", "not", "applicable", why @ ..] => {
+                world.end(host, &End::NotApplicable(why.join(" ")))
             }
             ["goes", "silent"] => {
                 world.set_link(host, false);
