@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Reads and writes these and nothing else. Invariant: a record says what was there before its change began, whatever
-//! happened since; only its mark that the change has ended is ever added.
+//! happened since; only its mark that the change has ended comes and goes.
 
 use std::fs::{self, File};
 use std::io;
@@ -47,7 +47,11 @@ pub(super) struct Change {
     pub holds: Vec<Held>,
     /// True where a newer version than a carried one satisfies the release.
     pub newer_kept: bool,
-    /// True once the release after was made current.
+    /// Configuration files of these packages that were changed on the host before.
+    pub edited: Vec<String>,
+    /// The boot in which it began, or began to be undone.
+    pub boot: String,
+    /// True once the release after was made current, and until it begins to be undone.
     pub ended: bool,
 }
 
@@ -116,6 +120,8 @@ impl Change {
             touched: Vec::new(),
             holds: Vec::new(),
             newer_kept: false,
+            edited: Vec::new(),
+            boot: String::new(),
             ended: false,
         }
     }
@@ -434,6 +440,8 @@ mod tests {
                 after: Will::Go { purge: false },
             },
         ];
+        change.edited = vec!["/etc/jq.conf".to_owned()];
+        change.boot = "b1".to_owned();
         change.holds = vec![Held {
             key: key("jq"),
             version: "1.6-2.1+deb12u3".to_owned(),
@@ -442,7 +450,7 @@ mod tests {
     }
 
     /// What version 1 of the record looks like, for ever.
-    const GOLDEN: &str = r#"{"format":1,"family":"deb","native":"amd64","from":null,"to":"2-0123456789ab","touched":[{"key":{"name":"jq","arch":"amd64"},"before":{"was":"installed","version":"1.6-2.1+deb12u2","arch":"amd64","automatic":true,"file":"changes/2-0123456789ab/kept/jq.deb"},"after":{"will":"be","version":"1.6-2.1+deb12u3","arch":"amd64","automatic":true,"file":"releases/2-0123456789ab/jq.deb"}},{"key":{"name":"old","arch":"amd64"},"before":{"was":"config_files"},"after":{"will":"go","purge":false}}],"holds":[{"key":{"name":"jq","arch":"amd64"},"version":"1.6-2.1+deb12u3"}],"newer_kept":false,"ended":false}"#;
+    const GOLDEN: &str = r#"{"format":1,"family":"deb","native":"amd64","from":null,"to":"2-0123456789ab","touched":[{"key":{"name":"jq","arch":"amd64"},"before":{"was":"installed","version":"1.6-2.1+deb12u2","arch":"amd64","automatic":true,"file":"changes/2-0123456789ab/kept/jq.deb"},"after":{"will":"be","version":"1.6-2.1+deb12u3","arch":"amd64","automatic":true,"file":"releases/2-0123456789ab/jq.deb"}},{"key":{"name":"old","arch":"amd64"},"before":{"was":"config_files"},"after":{"will":"go","purge":false}}],"holds":[{"key":{"name":"jq","arch":"amd64"},"version":"1.6-2.1+deb12u3"}],"newer_kept":false,"edited":["/etc/jq.conf"],"boot":"b1","ended":false}"#;
 
     #[test]
     fn a_record_of_version_1_is_read_and_written() {

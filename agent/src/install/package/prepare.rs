@@ -411,6 +411,8 @@ impl Look<'_> {
             };
             touched.before = match present.status {
                 Status::Installed => {
+                    let edited = self.manager.edited(&touched.key).await?;
+                    change.edited.extend(edited);
                     let file = self
                         .keep(&touched.key, present, &kept, database, stock)
                         .await;
