@@ -21,6 +21,7 @@ mod change;
 mod deb;
 mod error;
 mod file;
+mod keep;
 mod lock;
 mod manager;
 mod prepare;

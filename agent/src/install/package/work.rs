@@ -9,8 +9,9 @@ use std::path::Path;
 
 use super::change::{Change, Was};
 use super::error::PackageError;
+use super::keep;
 use super::manager::Manager;
-use super::prepare::{self, Network, Prepared};
+use super::prepare::{Network, Prepared};
 use super::state::{Key, Want, Way, list};
 use super::{InstallError, Package, Record};
 use crate::install::layout::Link;
@@ -279,7 +280,7 @@ impl Package {
             } = &mut first.before
             {
                 let from = self.changes.shelf().join(&*file);
-                let to = prepare::link(&from, &kept.join(from.file_name().unwrap_or_default()))?;
+                let to = keep::link(&from, &kept.join(from.file_name().unwrap_or_default()))?;
                 *file = self.changes.relative(&to);
             }
             origin.touched.push(first);
