@@ -81,6 +81,9 @@ pub enum ExecError {
         /// The end of what it wrote, at most [`OUTPUT_MAX`] bytes.
         output: String,
     },
+    /// What it wrote is more than it may be; nothing of it is used.
+    #[error("{program} wrote more than {max} bytes")]
+    TooMuch { program: String, max: usize },
     /// It took too long and was killed, with every process of its group.
     #[error(
         "{program} did not end within {after:?} and was killed{}",
@@ -92,6 +95,17 @@ pub enum ExecError {
         /// The end of what it wrote, at most [`OUTPUT_MAX`] bytes.
         output: String,
     },
+}
+
+/// What a program answered, with its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Printed {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All of its standard output.
+    pub out: String,
+    /// The end of its standard error, at most [`OUTPUT_MAX`] bytes.
+    pub err: String,
 }
 
 impl Exec {
@@ -106,32 +120,8 @@ impl Exec {
     ///
     /// A daemon that the command leaves behind lives on; only the command itself is waited for.
     pub async fn run(&self, run: &Run<'_>) -> Result<String, ExecError> {
-        let words: Vec<String> = run
-            .command
-            .iter()
-            .map(|word| expand(word, run.variables))
-            .collect::<Result<_, _>>()?;
-        let program = words.first().ok_or(ExecError::Empty)?.clone();
         let output = self.output_file()?;
-        let mut group = Group {
-            child: start(&words, run, &output).await?,
-            ended: false,
-        };
-        let waited = tokio::time::timeout(run.timeout, group.child.wait()).await;
-        let Ok(status) = waited else {
-            group.kill().await;
-            return Err(ExecError::TimedOut {
-                program,
-                after: run.timeout,
-                output: tail(&output),
-            });
-        };
-        let status = status.map_err(|source| ExecError::Start {
-            program: program.clone(),
-            dir: run.dir.to_owned(),
-            source,
-        })?;
-        group.ended = true;
+        let (program, status) = wait(run, &output, &output).await?;
         let output = tail(&output);
         if status.success() {
             return Ok(output);
@@ -140,6 +130,22 @@ impl Exec {
             program,
             status,
             output,
+        })
+    }
+
+    /// Runs a program whose answer is data: all of its standard output, apart from its standard error. The status is the
+    /// caller's to judge; an answer of more than `max` bytes is refused whole.
+    pub async fn read(&self, run: &Run<'_>, max: usize) -> Result<Printed, ExecError> {
+        let (out, err) = (self.output_file()?, self.output_file()?);
+        let (program, status) = wait(run, &out, &err).await?;
+        let length = out.metadata().map_or(0, |metadata| metadata.len());
+        if length > max as u64 {
+            return Err(ExecError::TooMuch { program, max });
+        }
+        Ok(Printed {
+            status,
+            out: last(&out, max),
+            err: tail(&err),
         })
     }
 
@@ -165,7 +171,42 @@ impl Exec {
     }
 }
 
-async fn start(words: &[String], run: &Run<'_>, output: &File) -> Result<Child, ExecError> {
+/// Waits for the command's end; returns its program and its status.
+async fn wait(run: &Run<'_>, out: &File, err: &File) -> Result<(String, ExitStatus), ExecError> {
+    let words: Vec<String> = run
+        .command
+        .iter()
+        .map(|word| expand(word, run.variables))
+        .collect::<Result<_, _>>()?;
+    let program = words.first().ok_or(ExecError::Empty)?.clone();
+    let mut group = Group {
+        child: start(&words, run, out, err).await?,
+        ended: false,
+    };
+    let waited = tokio::time::timeout(run.timeout, group.child.wait()).await;
+    let Ok(status) = waited else {
+        group.kill().await;
+        return Err(ExecError::TimedOut {
+            program,
+            after: run.timeout,
+            output: tail(err),
+        });
+    };
+    let status = status.map_err(|source| ExecError::Start {
+        program: program.clone(),
+        dir: run.dir.to_owned(),
+        source,
+    })?;
+    group.ended = true;
+    Ok((program, status))
+}
+
+async fn start(
+    words: &[String],
+    run: &Run<'_>,
+    out: &File,
+    err: &File,
+) -> Result<Child, ExecError> {
     let failed = |source| ExecError::Start {
         program: words[0].clone(),
         dir: run.dir.to_owned(),
@@ -184,8 +225,8 @@ async fn start(words: &[String], run: &Run<'_>, output: &File) -> Result<Child, 
         .envs(run.variables)
         .process_group(0)
         .stdin(Stdio::null())
-        .stdout(output.try_clone().map_err(failed)?)
-        .stderr(output.try_clone().map_err(failed)?)
+        .stdout(out.try_clone().map_err(failed)?)
+        .stderr(err.try_clone().map_err(failed)?)
         .kill_on_drop(true);
     for _ in 0..BUSY_TRIES {
         match command.spawn() {
@@ -241,11 +282,17 @@ impl Drop for Group {
 
 /// The end of the output. Read from the file itself, whose position the daemon may share.
 fn tail(output: &File) -> String {
-    let length = output.metadata().map_or(0, |metadata| metadata.len());
-    let start = length.saturating_sub(OUTPUT_MAX as u64);
-    let mut bytes = vec![0; OUTPUT_MAX];
-    let count = output.read_at(&mut bytes, start).unwrap_or(0);
-    String::from_utf8_lossy(&bytes[..count]).trim().to_owned()
+    last(output, OUTPUT_MAX).trim().to_owned()
+}
+
+/// The last `max` bytes of a file.
+fn last(file: &File, max: usize) -> String {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let start = length.saturating_sub(max as u64);
+    let count = usize::try_from(length - start).unwrap_or(max);
+    let mut bytes = vec![0; count];
+    let read = file.read_at(&mut bytes, start).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..read]).into_owned()
 }
 
 /// The end of the output as part of a message: one line, without control characters.

@@ -38,6 +38,7 @@ pub mod reboot;
 pub mod renew;
 pub mod status;
 pub mod surroundings;
+pub mod systemd;
 #[cfg(test)]
 mod testing;
 pub mod trust;
