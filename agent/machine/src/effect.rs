@@ -48,6 +48,12 @@ pub enum Effect {
         /// What to undo.
         change: Change,
     },
+    /// Prove that the host came up again on what was active before: it booted out of what was undone. Answered as
+    /// `Verify`, without `Drifted`.
+    VerifyBack {
+        /// What was undone.
+        change: Change,
+    },
     /// Look at the disk; answered by `Event::Observed`.
     Inspect,
     /// Remove what is on the disk of this product beside what is named. Has no answer; a failure is only logged, the
