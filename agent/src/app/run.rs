@@ -95,13 +95,16 @@ async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result
     let host = host_of(&identity.present())?;
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
 
-    let (driver, handle) = driver(settings, &identity, &controller, &clock, &shutdown).await?;
+    let view = watch::Sender::new(LinkView::default());
+    let effects = host_effects(settings, &identity, &controller, &clock, view.subscribe());
+    let (driver, handle) = driver(settings, effects, &clock, &shutdown).await?;
     let notifier = Notifier::from_environment();
     let tasks = Tasks {
         settings,
         identity,
         controller,
         clock,
+        view,
         shutdown: shutdown.clone(),
     };
     let link = tasks.start(handle, notifier.clone());
@@ -130,8 +133,7 @@ fn ended(ran: Result<(), DriverError>, shutdown: &Shutdown) -> Result<(), AppErr
 
 async fn driver(
     settings: &AgentSettings,
-    identity: &Arc<IdentityStore>,
-    controller: &Uri,
+    effects: HostEffects<HttpsSource>,
     clock: &Clock,
     shutdown: &Shutdown,
 ) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
@@ -145,7 +147,7 @@ async fn driver(
         }
     }
     let parts = Parts {
-        effects: host_effects(settings, identity, controller, clock),
+        effects,
         store,
         clock: clock.clone(),
         boot_id: boot_id(settings)?,
@@ -160,6 +162,7 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
+    view: watch::Receiver<LinkView>,
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
     let site = Site {
@@ -187,7 +190,7 @@ fn host_effects(
         backoff_min,
         backoff_max,
     };
-    let fetcher = Fetcher::new(source, state_dir, patience);
+    let fetcher = Fetcher::new(source, state_dir, patience, view);
     HostEffects::new(site, fetcher, reboot(settings), clock.clone())
 }
 
@@ -202,6 +205,7 @@ struct Tasks<'a> {
     identity: Arc<IdentityStore>,
     controller: Uri,
     clock: Clock,
+    view: watch::Sender<LinkView>,
     shutdown: Shutdown,
 }
 
@@ -213,11 +217,11 @@ impl Tasks<'_> {
             identity,
             controller,
             clock,
+            view,
             shutdown,
         } = self;
         let reader = FactReader::new(settings.install.root.clone());
         let facts = watch::Sender::new(reader.read());
-        let view = watch::Sender::new(LinkView::default());
         let (shown, seen) = (view.subscribe(), handle.actual.clone());
         let watchdog = environment::watchdog();
         let link = Link {
