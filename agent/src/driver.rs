@@ -263,6 +263,7 @@ impl<E: Effects, S: Store> Driver<E, S> {
                 | Effect::Reboot { .. }
                 | Effect::Verify { .. }
                 | Effect::RollBack { .. }
+                | Effect::VerifyBack { .. }
                 | Effect::Inspect
                 | Effect::Cleanup { .. } => self.hands.give(effect),
             }

@@ -13,6 +13,7 @@
 //! made in `comber-machine`; this crate acts. `app` is the one place that puts it together.
 
 pub mod app;
+pub mod before;
 pub mod cli;
 pub mod config;
 pub mod driver;
@@ -44,5 +45,5 @@ mod testing;
 pub mod trust;
 
 pub use driver::{Driver, FromLink, Handle, Parts};
-pub use effects::{Activated, Effects, Verdict};
+pub use effects::{Activated, Effects, Noted, Verdict};
 pub use ledger::LedgerFile;

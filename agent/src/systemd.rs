@@ -112,6 +112,11 @@ impl Systemd {
         }
     }
 
+    /// The environment of its clients.
+    pub fn variables(&self) -> &Variables {
+        &self.variables
+    }
+
     /// The units that are failed now.
     pub async fn failed_units(&self) -> Result<BTreeSet<String>, SystemdError> {
         let mut tries = 1;
@@ -174,7 +179,7 @@ impl Systemd {
         asked: &'static str,
         arguments: &[&str],
     ) -> Result<(), SystemdError> {
-        self.busctl(asked, "call", arguments).await.map(drop)
+        self.bus(asked, "call", arguments).await.map(drop)
     }
 
     /// Reads properties of an object on the system bus, in the order in which they are asked for.
@@ -193,13 +198,23 @@ impl Systemd {
         verb: &str,
         arguments: &[&str],
     ) -> Result<Vec<Value>, SystemdError> {
+        let printed = self.bus(asked, verb, arguments).await?;
+        data_of(&printed).map_err(|problem| SystemdError::Answer { asked, problem })
+    }
+
+    async fn bus(
+        &self,
+        asked: &'static str,
+        verb: &str,
+        arguments: &[&str],
+    ) -> Result<String, SystemdError> {
         let mut words = vec!["busctl", "--system", "--json=short", verb];
         words.extend(arguments);
         let printed = self.ask(&words).await?;
         if !printed.status.success() {
             return Err(refused(asked, &printed));
         }
-        data_of(&printed.out).map_err(|problem| SystemdError::Answer { asked, problem })
+        Ok(printed.out)
     }
 
     async fn ask(&self, words: &[&str]) -> Result<Printed, ExecError> {

@@ -230,6 +230,7 @@ impl Moving<'_> {
     pub(crate) fn verify(&mut self, work: Work, recipe: Recipe, activated: bool) {
         self.run(Effect::Verify {
             change: work.change(),
+            activated,
         });
         let rebooted = work.rebooted(&self.now.boot_id);
         let deadline = self.now.after(recipe.verifying(self.policy, rebooted));

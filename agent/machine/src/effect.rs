@@ -42,6 +42,8 @@ pub enum Effect {
     Verify {
         /// What was changed, or is only looked at.
         change: Change,
+        /// False where it is only looked at: then the rest of the host is none of this work's business.
+        activated: bool,
     },
     /// Go back to what was active before, from whatever state the activation left.
     RollBack {

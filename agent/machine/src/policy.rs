@@ -65,10 +65,6 @@ fn up() -> Duration {
     SystemChecks::default().up
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
-)]
 fn is_usual(duration: &Duration) -> bool {
     *duration == up()
 }

@@ -153,6 +153,7 @@ impl Moving<'_> {
         }
         self.run(Effect::Verify {
             change: work.change(),
+            activated,
         });
         let rebooted = work.rebooted(&self.now.boot_id);
         let deadline = self.now.after(recipe.verifying(self.policy, rebooted));

@@ -36,15 +36,18 @@ use crate::{
     facts::FactReader,
     facts_watch, feed,
     fetch::{Fetcher, HttpsSource, Patience},
+    health::Whole,
     host_effects::HostEffects,
     identity::{IdentityStore, host_of},
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
-    link::{Link, LinkView},
+    link::{Link, LinkState, LinkView, Pokes, Reach},
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
-    reboot::Reboot,
+    reboot::{Need, Reboot},
     renew::Renewal,
+    surroundings::Variables,
+    systemd::Systemd,
 };
 
 /// Where the output of commands goes while they run, in the state directory.
@@ -96,7 +99,11 @@ async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
 
     let view = watch::Sender::new(LinkView::default());
-    let effects = host_effects(settings, &identity, &controller, &clock, view.subscribe());
+    let reach = Reach {
+        pokes: Pokes::default(),
+        view: view.subscribe(),
+    };
+    let effects = host_effects(settings, &identity, &controller, &clock, reach.clone());
     let (driver, handle) = driver(settings, effects, &clock, &shutdown).await?;
     let notifier = Notifier::from_environment();
     let tasks = Tasks {
@@ -105,6 +112,7 @@ async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result
         controller,
         clock,
         view,
+        pokes: reach.pokes,
         shutdown: shutdown.clone(),
     };
     let link = tasks.start(handle, notifier.clone());
@@ -162,13 +170,14 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
-    view: watch::Receiver<LinkView>,
+    reach: Reach,
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
+    let reboot = reboot(settings);
     let site = Site {
         root: settings.install.root.clone(),
         shelves: state_dir.join(SHELVES),
-        exec: Exec::new(state_dir.join(SCRATCH)),
+        exec: exec(settings),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
         jobs: Jobs::default(),
@@ -190,13 +199,40 @@ fn host_effects(
         backoff_min,
         backoff_max,
     };
-    let fetcher = Fetcher::new(source, state_dir, patience, view);
-    HostEffects::new(site, fetcher, reboot(settings), clock.clone())
+    let fetcher = Fetcher::new(source, state_dir, patience, reach.view.clone());
+    let whole = Whole::new(reboot.systemd.clone(), state_dir, reach, clock.clone());
+    HostEffects::new(site, fetcher, reboot, whole, clock.clone())
 }
 
 fn reboot(settings: &AgentSettings) -> Reboot {
+    let variables = host_variables(settings);
+    let systemd = Systemd::new(exec(settings), variables.clone(), settings.systemd);
     let settings = &settings.reboot;
-    Reboot::new(settings.command.clone(), settings.boot_id_file.clone())
+    Reboot {
+        policy: settings.policy.clone(),
+        need: Need {
+            any: settings.any_need,
+            variables,
+            ..Need::default()
+        },
+        ..Reboot::new(
+            settings.command.clone(),
+            settings.boot_id_file.clone(),
+            systemd,
+        )
+    }
+}
+
+fn exec(settings: &AgentSettings) -> Exec {
+    Exec::new(settings.state_dir.join(SCRATCH))
+}
+
+/// The host's own programs are searched where the commands of releases are; nothing else of theirs is these programs'.
+fn host_variables(settings: &AgentSettings) -> Variables {
+    let path = settings.variables.get_key_value("PATH");
+    path.map(|(name, value)| (name.clone(), value.clone()))
+        .into_iter()
+        .collect()
 }
 
 /// What the tasks beside the driver are made of.
@@ -206,6 +242,7 @@ struct Tasks<'a> {
     controller: Uri,
     clock: Clock,
     view: watch::Sender<LinkView>,
+    pokes: Pokes,
     shutdown: Shutdown,
 }
 
@@ -218,6 +255,7 @@ impl Tasks<'_> {
             controller,
             clock,
             view,
+            pokes,
             shutdown,
         } = self;
         let reader = FactReader::new(settings.install.root.clone());
@@ -232,6 +270,8 @@ impl Tasks<'_> {
             status: handle.actual,
             facts: facts.subscribe(),
             view,
+            state: watch::Sender::new(LinkState::default()),
+            pokes: pokes.subscribe(),
         };
         let renewal = Renewal {
             controller,

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use comber_agent::{
     config::LinkSettings,
     identity::{IdentityStore, save_enrolled},
-    link::{Link, LinkView},
+    link::{Link, LinkState, LinkView, Pokes},
 };
 use comber_model::{AgentState, Facts, Generation, HostStatus};
 use comber_runtime::{
@@ -61,26 +61,41 @@ pub(crate) struct Linked {
     pub(crate) status: watch::Sender<HostStatus>,
     pub(crate) facts: watch::Sender<Facts>,
     pub(crate) view: watch::Receiver<LinkView>,
+    pub(crate) state: watch::Receiver<LinkState>,
+    pub(crate) pokes: Pokes,
     shutdown: Shutdown,
     task: JoinHandle<()>,
 }
 
 impl Linked {
     pub(crate) fn start(controller: &Uri, identity: &Identity) -> Self {
+        Self::start_with(controller, identity, quick())
+    }
+
+    pub(crate) fn start_with(
+        controller: &Uri,
+        identity: &Identity,
+        settings: LinkSettings,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = enrolled(dir.path(), controller, identity);
         let status = watch::Sender::new(status(1));
         let facts = watch::Sender::new(facts("one"));
         let sender = watch::Sender::new(LinkView::default());
         let view = sender.subscribe();
+        let pokes = Pokes::default();
+        let shown = watch::Sender::new(LinkState::default());
+        let state = shown.subscribe();
         let link = Link {
             controller: controller.clone(),
-            settings: quick(),
+            settings,
             identity: Arc::clone(&store),
             clock: Clock::system(),
             status: status.subscribe(),
             facts: facts.subscribe(),
             view: sender,
+            state: shown,
+            pokes: pokes.subscribe(),
         };
         let shutdown = Shutdown::new();
         let task = task::spawn("link", &shutdown, link.run(shutdown.clone()));
@@ -90,6 +105,8 @@ impl Linked {
             status,
             facts,
             view,
+            state,
+            pokes,
             shutdown,
             task,
         }

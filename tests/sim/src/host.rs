@@ -242,7 +242,7 @@ impl Host {
                 let (answer, done) = activate(&change, products, dice);
                 self.later(answer, done, dice, todos);
             }
-            Effect::Verify { change } => {
+            Effect::Verify { change, .. } => {
                 let answer = self.verify(&change, products, dice);
                 self.later(answer, None, dice, todos);
             }

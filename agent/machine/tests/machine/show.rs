@@ -31,7 +31,10 @@ pub(crate) fn show_effect(effect: &Effect) -> String {
             change("activate", it) + &until
         }
         Effect::Reboot { release, from } => format!("reboot out of {from} for {release}"),
-        Effect::Verify { change: it } => change("verify", it),
+        Effect::Verify {
+            change: it,
+            activated,
+        } => change(if *activated { "verify" } else { "look at" }, it),
         Effect::RollBack { change: it } => change("roll back", it),
         Effect::VerifyBack { change: it } => change("verify the way back from", it),
         Effect::Inspect => "inspect".to_owned(),

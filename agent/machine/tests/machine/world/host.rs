@@ -66,7 +66,7 @@ impl World {
                 needs_reboot: self.since_boot.as_secs().is_multiple_of(2),
             },
             (Effect::Activate { .. }, false) => Answer::StepFailed(failed(FailureClass::Install)),
-            (Effect::Verify { change }, _) if !self.holds(change) => Answer::Drifted,
+            (Effect::Verify { change, .. }, _) if !self.holds(change) => Answer::Drifted,
             (Effect::Verify { .. } | Effect::VerifyBack { .. }, true) => Answer::ChecksPassed,
             (Effect::Verify { .. } | Effect::VerifyBack { .. }, false) => {
                 Answer::ChecksFailed(failed(FailureClass::Health))
