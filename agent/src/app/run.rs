@@ -36,11 +36,13 @@ use crate::{
     facts::FactReader,
     facts_watch, feed,
     fetch::{Fetcher, HttpsSource, Patience},
+    first_boot::{Ended, first_boot},
     health::Whole,
     host_effects::HostEffects,
     identity::{IdentityStore, host_of},
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
+    leftovers,
     link::{Link, LinkState, LinkView, Pokes, Reach},
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
@@ -73,13 +75,32 @@ pub(super) fn runtime() -> Result<Runtime, AppError> {
         })
 }
 
-/// Serves until a signal.
-pub(super) fn run(settings: &AgentSettings) -> Result<(), AppError> {
+/// Serves until a signal; enrols first, where a file says so.
+pub(super) fn run(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
     telemetry::init(&settings.log)?;
     fsx::create_dir_durable(&settings.state_dir.join(SCRATCH), 0o700)?;
     let _lock = take_lock(&settings.state_dir)?;
+    leftovers::end();
+    runtime()?.block_on(live(settings, enroll_file))
+}
+
+async fn live(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().map_err(|source| AppError::System {
+        step: "listen for signals",
+        source,
+    })?;
+    let clock = Clock::system();
+    let notifier = Notifier::from_environment();
+    if let Some(file) = enroll_file {
+        let ended = first_boot(file, settings, &clock, &notifier, &shutdown).await?;
+        if ended == Ended::Told {
+            notifier.stopping();
+            return Ok(());
+        }
+    }
     let identity = Arc::new(IdentityStore::open(&settings.state_dir)?);
-    runtime()?.block_on(serve(settings, identity))
+    serve(settings, identity, clock, notifier, shutdown).await
 }
 
 /// The boot that the host runs in.
@@ -87,13 +108,13 @@ pub(super) fn boot_id(settings: &AgentSettings) -> Result<BootId, AppError> {
     Ok(BootId(reboot(settings).boot_id()?))
 }
 
-async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result<(), AppError> {
-    let shutdown = Shutdown::new();
-    shutdown.on_signals().map_err(|source| AppError::System {
-        step: "listen for signals",
-        source,
-    })?;
-    let clock = Clock::system();
+async fn serve(
+    settings: &AgentSettings,
+    identity: Arc<IdentityStore>,
+    clock: Clock,
+    notifier: Notifier,
+    shutdown: Shutdown,
+) -> Result<(), AppError> {
     let controller = controller(settings)?;
     let host = host_of(&identity.present())?;
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
@@ -105,7 +126,6 @@ async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result
     };
     let effects = host_effects(settings, &identity, &controller, &clock, reach.clone());
     let (driver, handle) = driver(settings, effects, &clock, &shutdown).await?;
-    let notifier = Notifier::from_environment();
     let tasks = Tasks {
         settings,
         identity,
