@@ -7,15 +7,22 @@ use std::{convert::Infallible, time::Duration};
 use comber_model::Facts;
 use tokio::sync::watch;
 
+use crate::link::{Poke, poked};
+
 /// Runs for as long as the agent. `read` may block for a moment: it goes to a thread of its own, so that a file system
 /// that hangs does not hold up the work in hand.
 pub async fn run(
     read: impl Fn() -> Facts + Clone + Send + 'static,
     interval: Duration,
     facts: watch::Sender<Facts>,
+    mut pokes: watch::Receiver<Poke>,
 ) -> Infallible {
     loop {
-        tokio::time::sleep(interval).await;
+        tokio::select! {
+            // Both arms are cancel-safe: a timer, and a poke that stays unseen.
+            () = tokio::time::sleep(interval) => {}
+            _ = poked(&mut pokes) => {}
+        }
         match tokio::task::spawn_blocking(read.clone()).await {
             Ok(present) => {
                 facts.send_if_modified(|known| {
@@ -59,7 +66,8 @@ mod tests {
             }
             host.0.clone()
         };
-        let running = run(read, Duration::from_millis(1), told);
+        let pokes = crate::link::Pokes::default();
+        let running = run(read, Duration::from_millis(1), told, pokes.subscribe());
         tokio::select! {
             never = running => match never {},
             changed = heard.changed() => changed.unwrap(),

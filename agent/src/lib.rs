@@ -28,12 +28,14 @@ pub mod fetch;
 pub mod first_boot;
 mod hands;
 pub mod health;
+pub mod history;
 pub mod host_effects;
 pub mod identity;
 pub mod install;
 pub mod ledger;
 pub mod leftovers;
 pub mod link;
+pub mod local;
 pub mod lock;
 pub mod manager;
 pub mod preflight;
@@ -46,6 +48,7 @@ pub mod systemd;
 #[cfg(test)]
 mod testing;
 pub mod trust;
+pub mod trusted;
 
 pub use driver::{Driver, FromLink, Handle, Parts};
 pub use effects::{Activated, Effects, Noted, Verdict};

@@ -28,6 +28,7 @@ use http::Uri;
 use tokio::sync::watch;
 
 pub use calls::{CallError, Callee, IssuedPem, enrol, renew};
+pub(crate) use state::poked;
 pub use state::{LinkState, Poke, Pokes, Reach};
 
 use crate::{config::LinkSettings, identity::IdentityStore};
@@ -93,7 +94,7 @@ impl Link {
             tokio::select! {
                 // All arms are cancel-safe: a timer, a poke and a token.
                 () = tokio::time::sleep(delay) => {}
-                _ = state::poked(&mut self.pokes) => {}
+                _ = poked(&mut self.pokes) => {}
                 _ = shutdown.wait() => return,
             }
         }

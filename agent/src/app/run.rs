@@ -19,7 +19,9 @@ use comber_runtime::{
     environment, fsx,
     shutdown::{Cause, Shutdown},
     systemd::Notifier,
-    task, telemetry, tls,
+    task,
+    telemetry::{self, error_chain},
+    tls,
 };
 use http::Uri;
 use tokio::{
@@ -31,19 +33,21 @@ use tokio::{
 use super::{AppError, controller};
 use crate::{
     config::{AgentSettings, FetchSettings},
-    driver::{Driver, DriverError, Handle, Parts},
+    driver::{Driver, DriverError, Handle, LEFT, Parts},
     exec::Exec,
     facts::FactReader,
     facts_watch, feed,
     fetch::{Fetcher, HttpsSource, Patience},
     first_boot::{Ended, first_boot},
     health::Whole,
+    history::{HistoryFile, Recorded},
     host_effects::HostEffects,
-    identity::{IdentityStore, host_of},
+    identity::{self, IdentityStore, host_of},
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
     leftovers,
     link::{Link, LinkState, LinkView, Pokes, Reach},
+    local::Local,
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
     reboot::{Need, Reboot},
@@ -132,7 +136,7 @@ async fn serve(
         controller,
         clock,
         view,
-        pokes: reach.pokes,
+        reach,
         shutdown: shutdown.clone(),
     };
     let link = tasks.start(handle, notifier.clone());
@@ -145,6 +149,11 @@ async fn serve(
     }
     // The last state is on its way; a link that panicked has set the cause already.
     let _ = link.await;
+    let left = shutdown.cause() == Some(Cause::Requested(LEFT.to_owned()));
+    if left && ran.is_ok() {
+        identity::remove(&settings.state_dir)?;
+        tracing::info!("the identity of this host is removed, it belongs to no fleet any more");
+    }
     ended(ran, &shutdown)
 }
 
@@ -164,7 +173,13 @@ async fn driver(
     effects: HostEffects<HttpsSource>,
     clock: &Clock,
     shutdown: &Shutdown,
-) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
+) -> Result<
+    (
+        Driver<HostEffects<HttpsSource>, Recorded<LedgerFile>>,
+        Handle,
+    ),
+    AppError,
+> {
     let store = LedgerFile::new(&settings.state_dir);
     let loaded = store.load(clock.wall())?;
     match &loaded.source {
@@ -176,7 +191,7 @@ async fn driver(
     }
     let parts = Parts {
         effects,
-        store,
+        store: Recorded::new(store, HistoryFile::new(&settings.state_dir)),
         clock: clock.clone(),
         boot_id: boot_id(settings)?,
         policy: Policy::default(),
@@ -262,7 +277,7 @@ struct Tasks<'a> {
     controller: Uri,
     clock: Clock,
     view: watch::Sender<LinkView>,
-    pokes: Pokes,
+    reach: Reach,
     shutdown: Shutdown,
 }
 
@@ -275,9 +290,11 @@ impl Tasks<'_> {
             controller,
             clock,
             view,
-            pokes,
+            reach,
             shutdown,
         } = self;
+        let state = watch::Sender::new(LinkState::default());
+        serve_locally(settings, &handle, &reach, &state, &clock, &shutdown);
         let reader = FactReader::new(settings.install.root.clone());
         let facts = watch::Sender::new(reader.read());
         let (shown, seen) = (view.subscribe(), handle.actual.clone());
@@ -290,8 +307,8 @@ impl Tasks<'_> {
             status: handle.actual,
             facts: facts.subscribe(),
             view,
-            state: watch::Sender::new(LinkState::default()),
-            pokes: pokes.subscribe(),
+            state,
+            pokes: reach.pokes.subscribe(),
         };
         let renewal = Renewal {
             controller,
@@ -301,16 +318,46 @@ impl Tasks<'_> {
         };
         let interval = settings.link.facts_interval;
         let read = move || reader.read();
+        let pokes = reach.pokes.subscribe();
         task::spawn(
             "feed",
             &shutdown,
             feed::run(shown.clone(), handle.from_link),
         );
         task::spawn("renewal", &shutdown, renewal.run());
-        task::spawn("facts", &shutdown, facts_watch::run(read, interval, facts));
+        task::spawn(
+            "facts",
+            &shutdown,
+            facts_watch::run(read, interval, facts, pokes),
+        );
         let manager = manager::run(notifier, seen, shown, watchdog);
         task::spawn("manager", &shutdown, manager);
         task::spawn("link", &shutdown, link.run(shutdown.clone()))
+    }
+}
+
+/// The agent works without its socket; only its subcommands know less then.
+fn serve_locally(
+    settings: &AgentSettings,
+    handle: &Handle,
+    reach: &Reach,
+    state: &watch::Sender<LinkState>,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) {
+    let opened = Local::open(
+        &settings.state_dir,
+        reach.clone(),
+        state.subscribe(),
+        handle.leave.clone(),
+        clock.clone(),
+    );
+    match opened {
+        Ok(local) => drop(task::spawn("local", shutdown, local.run())),
+        Err(error) => {
+            let error = error_chain(&error);
+            tracing::warn!(error, "no local socket: status knows nothing of the link");
+        }
     }
 }
 

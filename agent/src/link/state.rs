@@ -89,7 +89,7 @@ impl Reach {
 }
 
 /// The next poke. Never, once nobody can poke any more. Cancel-safe: one that was not seen stays unseen.
-pub(super) async fn poked(pokes: &mut watch::Receiver<Poke>) -> Poke {
+pub(crate) async fn poked(pokes: &mut watch::Receiver<Poke>) -> Poke {
     if pokes.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -9,6 +9,8 @@ mod enrol;
 mod first_boot;
 mod host;
 mod link;
+mod local;
 mod renew;
 mod rollout;
 mod support;
+mod whole_host;
