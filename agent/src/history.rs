@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(numbers(&file), [1, 2, 3]);
         let many: Vec<_> = (4..=120).map(report).collect();
         file.note(&many).unwrap();
-        assert_eq!(numbers(&file), Vec::from_iter(21..=120));
+        assert_eq!(numbers(&file), (21..=120).collect::<Vec<u64>>());
     }
 
     #[test]

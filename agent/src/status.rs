@@ -167,24 +167,25 @@ fn bad(ledger: &Ledger) -> Vec<Bad> {
 }
 
 /// The link in one line.
-pub fn told(link: &LinkReport) -> String {
-    let mut line = if link.connected { "open" } else { "not open" }.to_owned();
+fn told(link: &LinkReport) -> String {
+    let mut text = if link.connected {
+        "open".to_owned()
+    } else {
+        "not open".to_owned()
+    };
     // Writing to a text cannot fail.
     if let Some(since) = link.since {
-        let _ = write!(line, " since {}", since.strftime("%Y-%m-%d %H:%M:%S UTC"));
+        let _ = write!(text, " since {}", since.strftime("%Y-%m-%d %H:%M:%S UTC"));
     }
     if let (false, Some(error)) = (link.connected, &link.last_error) {
-        let _ = write!(line, ", {error}");
+        let _ = write!(text, ", {error}");
     }
     if let Some(millis) = link.next_try_ms {
         let left = std::time::Duration::from_secs(millis.div_ceil(1000));
-        let _ = write!(
-            line,
-            "; tried again in {}",
-            comber_model::duration::format(left)
-        );
+        let left = comber_model::duration::format(left);
+        let _ = write!(text, "; tried again in {left}");
     }
-    line
+    text
 }
 
 /// For people: one fact a line, nothing that is not so.

@@ -65,10 +65,9 @@ pub(super) fn unenroll(arguments: UnenrollArgs, settings: &AgentSettings) -> Res
         force: arguments.force,
     };
     match local::ask(state_dir, ask, DECIDE_MAX) {
-        Ok(Answer::Leaving) => {}
+        Ok(Answer::Leaving) | Err(AskError::NotRunning) => {}
         Ok(Answer::Refused { why }) => return Err(AppError::NotNow(why)),
         Ok(Answer::Link(_)) => return Err(AskError::Answer("a link".to_owned()).into()),
-        Err(AskError::NotRunning) => {}
         Err(error) => return Err(error.into()),
     }
     let _lock = ended(state_dir)?;

@@ -32,7 +32,7 @@ mnt-a\\x2db.mount    loaded failed failed /mnt/a-b
 fn failed_units_are_read_as_systemd_prints_them() {
     let units = failed_units(LISTED).unwrap();
     let expected = ["bad.service", "getty@tty1.service", "mnt-a\\x2db.mount"];
-    assert_eq!(Vec::from_iter(units), expected);
+    assert!(units.iter().eq(expected), "{units:?}");
     assert_eq!(failed_units("\n").unwrap(), BTreeSet::new());
     let marked = failed_units("● bad.service loaded failed failed x\n").unwrap();
     assert!(marked.contains("bad.service"), "{marked:?}");
