@@ -9,7 +9,7 @@
 //! ```
 //!
 //! One task owns the ledger and all of the host's changes ([`driver`]); the others hold the link, the certificate, the
-//! facts and the service manager, and every channel between them is bounded or holds the newest only. Decisions are
+//! facts, the service manager and the socket of the subcommands ([`local`]), and every channel between them is bounded or holds the newest only. Decisions are
 //! made in `comber-machine`; this crate acts. `app` is the one place that puts it together.
 
 pub mod app;
