@@ -21,6 +21,12 @@ use crate::systemd;
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/comber-agent";
 /// Releases are installed below the real root unless an image is being filled.
 pub const DEFAULT_ROOT: &str = "/";
+/// Where modules of this host are; the first directory that has one of a name counts, so Comber's own directory overrides
+/// what the packages of another client bring.
+pub const DEFAULT_MODULES: [&str; 2] = [
+    "/usr/share/comber/modules/v3",
+    "/usr/share/mender/modules/v3",
+];
 /// Longest time that people who are logged in may be given before a reboot: releases wait no longer for one by default.
 const GRACE_MAX: Duration = Duration::from_mins(15);
 /// Longest message to them: a few lines on a terminal.
@@ -86,6 +92,8 @@ pub struct AgentSettings {
 pub struct InstallSettings {
     /// Put before the absolute paths of releases.
     pub root: PathBuf,
+    /// Directories of modules, in the order in which they are searched.
+    pub modules: Vec<PathBuf>,
 }
 
 /// `[reboot]`.
@@ -179,7 +187,12 @@ impl Settings for AgentSettings {
 impl Settings for InstallSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let root = section.value("root", PathBuf::from(DEFAULT_ROOT));
-        Some(Self { root })
+        let default = DEFAULT_MODULES.map(PathBuf::from).to_vec();
+        let modules: Vec<PathBuf> = section.value("modules", default);
+        if modules.iter().any(|dir| !dir.is_absolute()) {
+            section.refuse("modules", "must be absolute directories");
+        }
+        Some(Self { root, modules })
     }
 }
 

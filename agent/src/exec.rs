@@ -4,6 +4,11 @@
 //! command that leaves a daemon behind leaves it the pipe's end too, and whoever waits for the end of a pipe then waits
 //! for the daemon. Invariant: when [`Exec::run`] returns an error or is dropped, the command's whole group is killed.
 
+mod call;
+mod pen;
+mod pump;
+mod read;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -15,6 +20,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 use tokio::process::{Child, Command};
+
+pub use call::{Call, Cut, Said};
+pub use read::Printed;
 
 use crate::surroundings::{ExpandError, Variables, expand};
 
@@ -33,6 +41,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct Exec {
     scratch: PathBuf,
+    /// Of calls, between TERM and KILL.
+    grace: Duration,
 }
 
 /// One command to run.
@@ -81,9 +91,9 @@ pub enum ExecError {
         /// The end of what it wrote, at most [`OUTPUT_MAX`] bytes.
         output: String,
     },
-    /// What it wrote is more than it may be; nothing of it is used.
-    #[error("{program} wrote more than {max} bytes")]
-    TooMuch { program: String, max: usize },
+    /// It was asked something and did not stop talking.
+    #[error("{program} wrote more than {most} bytes")]
+    TooMuch { program: String, most: u64 },
     /// It took too long and was killed, with every process of its group.
     #[error(
         "{program} did not end within {after:?} and was killed{}",
@@ -97,22 +107,12 @@ pub enum ExecError {
     },
 }
 
-/// What a program answered, with its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Printed {
-    /// How it ended.
-    pub status: ExitStatus,
-    /// All of its standard output.
-    pub out: String,
-    /// The end of its standard error, at most [`OUTPUT_MAX`] bytes.
-    pub err: String,
-}
-
 impl Exec {
     /// Keeps output in `scratch`, an existing directory on a disk.
     pub fn new(scratch: impl Into<PathBuf>) -> Self {
         Self {
             scratch: scratch.into(),
+            grace: Self::default_grace(),
         }
     }
 
@@ -120,8 +120,36 @@ impl Exec {
     ///
     /// A daemon that the command leaves behind lives on; only the command itself is waited for.
     pub async fn run(&self, run: &Run<'_>) -> Result<String, ExecError> {
+        let words: Vec<String> = run
+            .command
+            .iter()
+            .map(|word| expand(word, run.variables))
+            .collect::<Result<_, _>>()?;
+        let program = words.first().ok_or(ExecError::Empty)?.clone();
         let output = self.output_file()?;
-        let (program, status) = wait(run, &output, &output).await?;
+        let mut group = Group {
+            child: start(&words, run, || {
+                let out = Stdio::from(output.try_clone()?);
+                Ok((out, Stdio::from(output.try_clone()?)))
+            })
+            .await?,
+            ended: false,
+        };
+        let waited = tokio::time::timeout(run.timeout, group.child.wait()).await;
+        let Ok(status) = waited else {
+            group.kill().await;
+            return Err(ExecError::TimedOut {
+                program,
+                after: run.timeout,
+                output: tail(&output),
+            });
+        };
+        let status = status.map_err(|source| ExecError::Start {
+            program: program.clone(),
+            dir: run.dir.to_owned(),
+            source,
+        })?;
+        group.ended = true;
         let output = tail(&output);
         if status.success() {
             return Ok(output);
@@ -130,22 +158,6 @@ impl Exec {
             program,
             status,
             output,
-        })
-    }
-
-    /// Runs a program whose answer is data: all of its standard output, apart from its standard error. The status is the
-    /// caller's to judge; an answer of more than `max` bytes is refused whole.
-    pub async fn read(&self, run: &Run<'_>, max: usize) -> Result<Printed, ExecError> {
-        let (out, err) = (self.output_file()?, self.output_file()?);
-        let (program, status) = wait(run, &out, &err).await?;
-        let length = out.metadata().map_or(0, |metadata| metadata.len());
-        if length > max as u64 {
-            return Err(ExecError::TooMuch { program, max });
-        }
-        Ok(Printed {
-            status,
-            out: last(&out, max),
-            err: tail(&err),
         })
     }
 
@@ -171,72 +183,53 @@ impl Exec {
     }
 }
 
-/// Waits for the command's end; returns its program and its status.
-async fn wait(run: &Run<'_>, out: &File, err: &File) -> Result<(String, ExitStatus), ExecError> {
-    let words: Vec<String> = run
-        .command
-        .iter()
-        .map(|word| expand(word, run.variables))
-        .collect::<Result<_, _>>()?;
-    let program = words.first().ok_or(ExecError::Empty)?.clone();
-    let mut group = Group {
-        child: start(&words, run, out, err).await?,
-        ended: false,
-    };
-    let waited = tokio::time::timeout(run.timeout, group.child.wait()).await;
-    let Ok(status) = waited else {
-        group.kill().await;
-        return Err(ExecError::TimedOut {
-            program,
-            after: run.timeout,
-            output: tail(err),
-        });
-    };
-    let status = status.map_err(|source| ExecError::Start {
-        program: program.clone(),
-        dir: run.dir.to_owned(),
-        source,
-    })?;
-    group.ended = true;
-    Ok((program, status))
-}
-
+/// Starts the command; `outputs` makes its standard output and standard error.
 async fn start(
     words: &[String],
     run: &Run<'_>,
-    out: &File,
-    err: &File,
+    outputs: impl FnOnce() -> io::Result<(Stdio, Stdio)>,
 ) -> Result<Child, ExecError> {
     let failed = |source| ExecError::Start {
         program: words[0].clone(),
         dir: run.dir.to_owned(),
         source,
     };
+    let (out, err) = outputs().map_err(failed)?;
     let mut command = Command::new(place(&words[0], run.dir));
     command
         .args(&words[1..])
         .current_dir(run.dir)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .kill_on_drop(true);
+    environment(&mut command, run.dir, run.variables);
+    spawn(&mut command).await.map_err(failed)
+}
+
+/// Nothing of the agent's own environment is passed on.
+fn environment(command: &mut Command, dir: &Path, variables: &Variables) {
+    command
         .env_clear()
         .env("PATH", SEARCH)
         .env("HOME", "/root")
         .env("LANG", "C.UTF-8")
         // A shell then names the directory as the release knows it, `current`, and not what the link leads to today.
-        .env("PWD", run.dir)
-        .envs(run.variables)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(out.try_clone().map_err(failed)?)
-        .stderr(err.try_clone().map_err(failed)?)
-        .kill_on_drop(true);
+        .env("PWD", dir)
+        .envs(variables);
+}
+
+async fn spawn(command: &mut Command) -> io::Result<Child> {
     for _ in 0..BUSY_TRIES {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
-            started => return started.map_err(failed),
+            started => return started,
         }
     }
-    command.spawn().map_err(failed)
+    command.spawn()
 }
 
 /// A relative program is one of the release, wherever the agent itself stands.
@@ -256,43 +249,42 @@ struct Group {
 
 impl Group {
     async fn kill(&mut self) {
-        self.signal();
+        self.signal(Signal::KILL);
         // Reaped, so that its number is free only now. It cannot resist, and an error means that it is gone.
         let _ = self.child.wait().await;
         self.ended = true;
     }
 
     /// The leader is not reaped yet, so the number cannot belong to anybody else.
-    fn signal(&self) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
             // It fails only where the whole group is gone.
-            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = kill_process_group(pid, signal);
         }
+    }
+
+    /// The leader's number; none once it is reaped.
+    fn pid(&self) -> Option<Pid> {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
+        pid.and_then(Pid::from_raw)
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.ended {
-            self.signal();
+            self.signal(Signal::KILL);
         }
     }
 }
 
 /// The end of the output. Read from the file itself, whose position the daemon may share.
 fn tail(output: &File) -> String {
-    last(output, OUTPUT_MAX).trim().to_owned()
-}
-
-/// The last `max` bytes of a file.
-fn last(file: &File, max: usize) -> String {
-    let length = file.metadata().map_or(0, |metadata| metadata.len());
-    let start = length.saturating_sub(max as u64);
-    let count = usize::try_from(length - start).unwrap_or(max);
-    let mut bytes = vec![0; count];
-    let read = file.read_at(&mut bytes, start).unwrap_or(0);
-    String::from_utf8_lossy(&bytes[..read]).into_owned()
+    let length = output.metadata().map_or(0, |metadata| metadata.len());
+    let start = length.saturating_sub(OUTPUT_MAX as u64);
+    let mut bytes = vec![0; OUTPUT_MAX];
+    let count = output.read_at(&mut bytes, start).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..count]).trim().to_owned()
 }
 
 /// The end of the output as part of a message: one line, without control characters.

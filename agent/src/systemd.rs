@@ -30,7 +30,7 @@ pub const FAILED_UNITS: [&str; 7] = [
 /// Both clients give up by themselves after 25 s of silence on the bus.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer: some thousand failed units, inhibitors or sessions. More is not an answer but a fault.
-const ANSWER_MAX: usize = 256 << 10;
+const ANSWER_MAX: u64 = 256 << 10;
 /// systemd's own limit for the name of a unit.
 const UNIT_MAX: usize = 255;
 /// systemd does not answer for a moment while it executes itself anew after an upgrade.

@@ -4,7 +4,7 @@
 //!   driver   Event in <── feed <── link (LinkView)        one stream to the controller
 //!            HostStatus out ─────> link, manager
 //!   renewal  IdentityStore <─────> link, fetch            the certificate
-//!   facts    Facts ──────────────> link                   read every ten minutes
+//!   facts    Facts, packages ────> link                   read every ten minutes
 //!   manager  one line and signs of life for systemd
 //! ```
 //!
@@ -36,7 +36,8 @@ use crate::{
     driver::{Driver, DriverError, Handle, LEFT, Parts},
     exec::Exec,
     facts::FactReader,
-    facts_watch, feed,
+    facts_watch::{self, HostReader, Told},
+    feed,
     fetch::{Fetcher, HttpsSource, Patience},
     first_boot::{Ended, first_boot},
     health::Whole,
@@ -46,10 +47,11 @@ use crate::{
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
     leftovers,
-    link::{Link, LinkState, LinkView, Pokes, Reach},
+    link::{Link, LinkState, LinkView, Packages, Pokes, Reach},
     local::Local,
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
+    packages::PackageReader,
     reboot::{Need, Reboot},
     renew::Renewal,
     surroundings::Variables,
@@ -58,6 +60,8 @@ use crate::{
 
 /// Where the output of commands goes while they run, in the state directory.
 const SCRATCH: &str = "scratch";
+/// The list of packages that the controller acknowledged last, in the state directory.
+const PACKAGES: &str = "packages";
 /// Where releases are kept that are not archives, in the state directory.
 const SHELVES: &str = "shelves";
 /// How often the lock is tried at start: an agent that is being replaced may still be ending.
@@ -212,6 +216,7 @@ fn host_effects(
     let site = Site {
         root: settings.install.root.clone(),
         shelves: state_dir.join(SHELVES),
+        modules: settings.install.modules.clone(),
         exec: exec(settings),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
@@ -295,8 +300,16 @@ impl Tasks<'_> {
         } = self;
         let state = watch::Sender::new(LinkState::default());
         serve_locally(settings, &handle, &reach, &state, &clock, &shutdown);
-        let reader = FactReader::new(settings.install.root.clone());
-        let facts = watch::Sender::new(reader.read());
+        let root = &settings.install.root;
+        let reader = HostReader {
+            facts: FactReader::new(root.clone(), settings.reboot.boot_id_file.clone()),
+            packages: PackageReader::new(root.clone()),
+        };
+        let told = Told::default();
+        let packages = Packages {
+            present: told.packages.subscribe(),
+            file: settings.state_dir.join(PACKAGES),
+        };
         let (shown, seen) = (view.subscribe(), handle.actual.clone());
         let watchdog = environment::watchdog();
         let link = Link {
@@ -305,7 +318,8 @@ impl Tasks<'_> {
             identity: Arc::clone(&identity),
             clock: clock.clone(),
             status: handle.actual,
-            facts: facts.subscribe(),
+            facts: told.facts.subscribe(),
+            packages,
             view,
             state,
             pokes: reach.pokes.subscribe(),
@@ -317,19 +331,18 @@ impl Tasks<'_> {
             clock,
         };
         let interval = settings.link.facts_interval;
-        let read = move || reader.read();
-        let pokes = reach.pokes.subscribe();
+        let again = facts_watch::Again {
+            status: seen.clone(),
+            pokes: reach.pokes.subscribe(),
+        };
+        let watching = facts_watch::run(reader, interval, again, told);
         task::spawn(
             "feed",
             &shutdown,
             feed::run(shown.clone(), handle.from_link),
         );
         task::spawn("renewal", &shutdown, renewal.run());
-        task::spawn(
-            "facts",
-            &shutdown,
-            facts_watch::run(read, interval, facts, pokes),
-        );
+        task::spawn("facts", &shutdown, watching);
         let manager = manager::run(notifier, seen, shown, watchdog);
         task::spawn("manager", &shutdown, manager);
         task::spawn("link", &shutdown, link.run(shutdown.clone()))

@@ -440,7 +440,7 @@ async fn a_permit_that_ended_while_the_host_was_noted_is_asked_for_again() {
 #[tokio::test(start_paused = true)]
 async fn a_wish_to_leave_waits_for_no_fetch_and_is_refused_between_two_releases() {
     async fn wish(agent: &Agent, force: bool) -> Result<(), String> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         let leave = Leave { force, answer };
         agent.handle.leave.send(leave).await.unwrap();
         answered.await.unwrap()

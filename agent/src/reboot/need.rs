@@ -20,7 +20,7 @@ const REQUIRED_FILE: &str = "/run/reboot-required";
 /// It asks the package database; dnf may have to read its metadata.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// It names the packages that were changed since the boot.
-const ANSWER_MAX: usize = 256 << 10;
+const ANSWER_MAX: u64 = 256 << 10;
 /// `needs-restarting -r` ends with it where a reboot is needed.
 const NEEDED: i32 = 1;
 

@@ -40,7 +40,7 @@ impl Host {
         // The machine that the tests run on is not the host that they speak of.
         let settings = format!(
             "systemd = 'no'\nstate_dir = '{dir}/state'\nname = 'web-1'\n\
-             [install]\nroot = '{dir}/root'\n\
+             [install]\nroot = '{dir}/root'\nmodules = ['{dir}/modules']\n\
              [variables]\nTEST_DIR = '{dir}'\n\
              [reboot]\ncommand = ['/usr/bin/touch', '{dir}/reboot-requested']\nboot_id_file = '{dir}/boot_id'\n\
              [link]\nbackoff_min = '20ms'\nbackoff_max = '200ms'\n\

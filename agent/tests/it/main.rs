@@ -10,6 +10,8 @@ mod first_boot;
 mod host;
 mod link;
 mod local;
+mod module;
+mod packages;
 mod renew;
 mod rollout;
 mod support;
