@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use comber_e2e::{assert_outcomes, chance, is};
+use comber_e2e::{assert_outcomes, chance, has, is};
 use comber_hosts::{
-    Cut, Host, HostLab, LONG, Packages, Trial, When, Wish, at_every_state, put_under_load,
-    run_trials, soak,
+    Cut, Host, HostLab, LONG, Packages, Trial, Vendor as _, When, Wish, at_every_state,
+    put_under_load, run_trials, soak,
 };
 
 /// Hosts at once in trials; more would only wait for one another on a small machine.
@@ -144,6 +144,35 @@ fn a_package_of_debian_goes_over_real_hosts_in_waves_and_back() {
         comber_test_support::wait::until(LONG, || gone(host)).unwrap();
         assert_eq!(&packages(host), was, "{}", host.name());
     }
+}
+
+#[test]
+#[ignore = "needs root and real hosts"]
+fn a_package_whose_script_hangs_is_ended_and_undone() {
+    let lab = HostLab::new(1).unwrap();
+    let (host, vendor) = (lab.host(1), Packages::default());
+    vendor.prepare(host).unwrap();
+    let good = vendor.make(&lab, &Wish::GOOD).unwrap();
+    let spec = |release: &str| {
+        format!(
+            "release = \"{release}\"\nselector = \"true\"\n[budget]\nfailures = {{ max = \"100%\" }}\n[[wave]]\nhosts = \"rest\"\n"
+        )
+    };
+    let id = lab.lab().roll_out(&spec(&good.release)).unwrap();
+    lab.lab().wait_for(&id, LONG, is("completed")).unwrap();
+    let was = packages(host);
+
+    let hanging = vendor.make_hanging(&lab).unwrap();
+    let id = lab.lab().roll_out(&spec(&hanging.release)).unwrap();
+    let status = lab
+        .lab()
+        .wait_for(&id, LONG, has(&[("failed", 1)]))
+        .unwrap();
+    assert_eq!(status["failed_by_class"]["install"], 1, "{status:#}");
+    assert_eq!(packages(host), was);
+    vendor.prove_whole(host).unwrap();
+    let left = host.shell("pgrep -x 'sleep|dpkg|apt-get' || true").unwrap();
+    assert_eq!(left, "");
 }
 
 #[test]

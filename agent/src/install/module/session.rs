@@ -40,6 +40,8 @@ pub(super) struct Session {
     /// Of each call.
     #[serde(with = "duration")]
     pub timeout: Duration,
+    /// Whether the release says that there is no way back: then nobody comes to undo it where its checks fail.
+    pub irreversible: bool,
     /// What was begun last.
     pub state: State,
     /// Whether that has ended well.
@@ -67,6 +69,7 @@ impl Session {
             module,
             program,
             timeout: Duration::ZERO,
+            irreversible: false,
             state: State::Prepare,
             ended: false,
             supports_rollback: false,

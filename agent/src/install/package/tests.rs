@@ -283,3 +283,37 @@ async fn marks_of_dependencies_are_as_they_were() {
     package.roll_back(None).await.unwrap();
     assert_eq!(marked(), 1);
 }
+
+#[tokio::test]
+async fn what_is_missing_comes_from_the_hosts_own_sources_only_where_allowed() {
+    let Some(host) = DebHost::new() else { return };
+    let a1 = host.deb(made("a", "1"));
+    host.by_hand(&[&a1]);
+    let original = fs::read(&a1).unwrap();
+    host.offer(&[&a1, &host.deb(made("lib", "3"))]);
+    let before = host.packages();
+    let a2 = host.deb(Made {
+        control: "Depends: lib (>= 3)\n",
+        ..made("a", "2")
+    });
+    let (_, package) = host.staged("1", PLAIN, std::slice::from_ref(&a2)).await;
+    let why = told(package.preflight(None).await);
+    assert!(why.contains("a : Depends: lib (>= 3)"), "{why}");
+
+    let allowed = format!("{PLAIN}\ndependencies = \"host\"");
+    let (record, package) = host.staged("2", &allowed, &[a2]).await;
+    assert_eq!(package.preflight(None).await.unwrap(), Fit::Fits);
+    assert_eq!(host.packages(), before);
+    let kept = host.dir().join("state/shelves/tools/changes");
+    let kept = kept.join(record.slot()).join("kept/a_1_amd64.deb");
+    assert_eq!(fs::read(kept).unwrap(), original);
+
+    // From here on there is no network.
+    fs::remove_dir_all(host.dir().join("archive")).unwrap();
+    package.activate(None).await.unwrap();
+    assert_eq!(host.packages(), "ii a 2 amd64, ii lib 3 amd64");
+    let states = host.text("var/lib/apt/extended_states");
+    assert!(states.contains("Package: lib\n"), "{states}");
+    package.roll_back(None).await.unwrap();
+    assert_eq!(host.packages(), before);
+}

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sha2::{Digest as _, Sha256};
+
 use super::super::*;
 use crate::install::Kind;
 use crate::testing::{TestHost, record_of, site_at};
@@ -158,6 +160,29 @@ impl DebHost {
             .arg(&tree)
             .arg(&out));
         out
+    }
+
+    /// Makes an archive of packages that the host's sources name.
+    pub(super) fn offer(&self, debs: &[&PathBuf]) {
+        let archive = self.dir().join("archive");
+        fs::create_dir(&archive).unwrap();
+        let mut index = String::new();
+        for deb in debs {
+            let name = deb.file_name().unwrap().to_str().unwrap();
+            fs::copy(deb, archive.join(name)).unwrap();
+            let control = run(Command::new("dpkg-deb").arg("--field").arg(deb));
+            let bytes = fs::read(deb).unwrap();
+            let sum = Sha256::digest(&bytes);
+            let sum: Vec<String> = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+            index.push_str(&format!(
+                "{control}Filename: ./{name}\nSize: {}\nSHA256: {}\n\n",
+                bytes.len(),
+                sum.concat()
+            ));
+        }
+        fs::write(archive.join("Packages"), index).unwrap();
+        let source = format!("deb [trusted=yes] file:{} ./\n", archive.display());
+        fs::write(self.host.root().join("etc/apt/sources.list"), source).unwrap();
     }
 
     pub(super) fn dpkg(&self, words: &[&str]) -> String {
