@@ -10,6 +10,7 @@ use comber_model::{Facts, HostStatus};
 use tokio::sync::watch;
 
 use crate::facts::FactReader;
+use crate::link::{Poke, poked};
 use crate::packages::{HostPackages, PackageReader};
 
 /// What one reading found.
@@ -39,8 +40,11 @@ pub struct HostReader {
 impl Reader for HostReader {
     async fn read(&mut self) -> Reading {
         let facts = self.facts.read().await;
-        let vendor = facts.as_ref().map_or("", |facts| &facts.os.id);
-        let packages = self.packages.read(vendor).await;
+        // Without facts the vendor is not known, and every purl would be another one.
+        let packages = match &facts {
+            Some(facts) => self.packages.read(&facts.os.id).await,
+            None => None,
+        };
         Reading { facts, packages }
     }
 }
@@ -54,11 +58,20 @@ pub struct Told {
     pub packages: watch::Sender<Option<Arc<HostPackages>>>,
 }
 
+/// What makes it read before its time.
+#[derive(Debug)]
+pub struct Again {
+    /// What is installed.
+    pub status: watch::Receiver<HostStatus>,
+    /// Somebody asks for it.
+    pub pokes: watch::Receiver<Poke>,
+}
+
 /// Runs for as long as the agent.
 pub async fn run(
     mut reader: impl Reader,
     interval: Duration,
-    mut status: watch::Receiver<HostStatus>,
+    mut again: Again,
     told: Told,
 ) -> Infallible {
     loop {
@@ -76,7 +89,7 @@ pub async fn run(
                 changed
             });
         }
-        pause(interval, &mut status).await;
+        pause(interval, &mut again).await;
     }
 }
 
@@ -97,8 +110,9 @@ fn note(known: &mut Option<Facts>, present: Facts) -> bool {
 }
 
 /// Ends with the interval, or when an attempt changed what is installed: then a reboot may be required, and packages
-/// may be others.
-async fn pause(interval: Duration, status: &mut watch::Receiver<HostStatus>) {
+/// may be others. And when somebody asks.
+async fn pause(interval: Duration, again: &mut Again) {
+    let Again { status, pokes } = again;
     let installed = status.borrow_and_update().installed.clone();
     let differs = async {
         // The driver ends before this task only when the agent does.
@@ -111,9 +125,10 @@ async fn pause(interval: Duration, status: &mut watch::Receiver<HostStatus>) {
         }
     };
     tokio::select! {
-        // Both arms are cancel-safe: a timer, and a watch that keeps its value.
+        // All arms are cancel-safe: a timer, and watches that keep their values.
         () = tokio::time::sleep(interval) => {}
         () = differs => {}
+        _ = poked(pokes) => {}
     }
 }
 
@@ -143,6 +158,13 @@ mod tests {
         }
     }
 
+    fn again(status: &watch::Sender<HostStatus>) -> Again {
+        Again {
+            status: status.subscribe(),
+            pokes: crate::link::Pokes::default().subscribe(),
+        }
+    }
+
     /// Names itself by how often it was read, from the third time on.
     struct Counting(watch::Sender<u32>);
 
@@ -169,7 +191,7 @@ mod tests {
         let told = Told::default();
         let mut heard = told.facts.subscribe();
         let interval = Duration::from_mins(10);
-        let running = run(Counting(reads.clone()), interval, status.subscribe(), told);
+        let running = run(Counting(reads.clone()), interval, again(&status), told);
         let hearing = async {
             heard.changed().await.unwrap();
             assert_eq!(heard.borrow_and_update().as_ref().unwrap().hostname, "one");
@@ -188,7 +210,7 @@ mod tests {
         let (reads, sender) = (watch::Sender::new(0), watch::Sender::new(status("1")));
         let mut seen = reads.subscribe();
         let day = Duration::from_hours(24);
-        let running = run(Counting(reads), day, sender.subscribe(), Told::default());
+        let running = run(Counting(reads), day, again(&sender), Told::default());
         let begun = tokio::time::Instant::now();
         let driving = async {
             seen.wait_for(|count| *count == 1).await.unwrap();

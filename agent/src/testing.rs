@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::exec::Exec;
 use crate::install::{Catalog, Jobs, Record, Site};
 use crate::surroundings::Variables;
+use crate::systemd::{Systemd, Use};
 use crate::trust::{Unverified, Verified};
 
 /// Removed at its end.
@@ -45,6 +46,45 @@ impl TestHost {
 
     pub(crate) fn site(&self) -> Site {
         site_at(self.dir.path())
+    }
+
+    /// A host that runs systemd, as far as its clients say: what they answer with are files of the same directory, and
+    /// what they are asked is in the log.
+    pub(crate) fn systemd(&self) -> Systemd {
+        let dir = self.dir.path().join("systemd");
+        fs::create_dir_all(&dir).unwrap();
+        for (file, text) in [
+            ("state", "running"),
+            ("failed", ""),
+            ("inhibitors", r#"{"type":"a(ssssuu)","data":[[]]}"#),
+            ("sessions", r#"{"type":"a(susso)","data":[[]]}"#),
+        ] {
+            fs::write(dir.join(file), text).unwrap();
+        }
+        let log = self.dir.path().join("log").display().to_string();
+        let here = dir.display();
+        program(
+            &dir.join("systemctl"),
+            &format!(
+                "case $1 in list-units) cat {here}/failed;; is-system-running) cat {here}/state;; esac"
+            ),
+        );
+        program(
+            &dir.join("busctl"),
+            &format!(
+                "shift 2; case \"$*\" in *ListInhibitors*) cat {here}/inhibitors;; *ListSessions*) cat {here}/sessions;; \
+                 get-property*) cat {here}/$(basename $3);; *) shift 4; echo \"logind $*\" >>{log};; esac"
+            ),
+        );
+        program(&dir.join("wall"), &format!("echo \"wall $*\" >>{log}"));
+        let path = format!("{here}:/usr/bin:/bin");
+        let variables = Variables::from([("PATH".to_owned(), path)]);
+        Systemd::new(Exec::new(self.state()), variables, Use::Yes)
+    }
+
+    /// What systemd's clients answer from now on.
+    pub(crate) fn answers(&self, file: &str, text: &str) {
+        fs::write(self.dir.path().join("systemd").join(file), text).unwrap();
     }
 
     /// What the commands of releases wrote down.
@@ -172,6 +212,12 @@ impl TestHost {
         };
         (unverified, built.listing.manifest().id())
     }
+}
+
+/// A program that is a shell script.
+pub(crate) fn program(path: &Path, body: &str) {
+    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The site of a host in that directory.

@@ -64,9 +64,9 @@ pub enum Answer {
         /// Who and why, for people.
         why: String,
     },
-    /// `Verify`: every check passed.
+    /// `Verify`, `VerifyBack`: every check passed.
     ChecksPassed,
-    /// `Verify`: a check did not pass in its time.
+    /// `Verify`, `VerifyBack`: a check did not pass in its time.
     ChecksFailed(Failure),
     /// `Verify`: what should be active is not; somebody else changed it.
     Drifted,

@@ -19,7 +19,9 @@ use comber_runtime::{
     environment, fsx,
     shutdown::{Cause, Shutdown},
     systemd::Notifier,
-    task, telemetry, tls,
+    task,
+    telemetry::{self, error_chain},
+    tls,
 };
 use http::Uri;
 use tokio::{
@@ -31,24 +33,29 @@ use tokio::{
 use super::{AppError, controller};
 use crate::{
     config::{AgentSettings, FetchSettings},
-    driver::{Driver, DriverError, Handle, Parts},
+    driver::{Driver, DriverError, Handle, LEFT, Parts},
     exec::Exec,
     facts::FactReader,
     facts_watch::{self, HostReader, Told},
     feed,
     fetch::{Fetcher, HttpsSource, Patience},
     first_boot::{Ended, first_boot},
+    health::Whole,
+    history::{HistoryFile, Recorded},
     host_effects::HostEffects,
-    identity::{IdentityStore, host_of},
+    identity::{self, IdentityStore, host_of},
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
     leftovers,
-    link::{Link, LinkView, Packages},
+    link::{Link, LinkState, LinkView, Packages, Pokes, Reach},
+    local::Local,
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
     packages::PackageReader,
-    reboot::Reboot,
+    reboot::{Need, Reboot},
     renew::Renewal,
+    surroundings::Variables,
+    systemd::Systemd,
 };
 
 /// Where the output of commands goes while they run, in the state directory.
@@ -121,7 +128,11 @@ async fn serve(
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
 
     let view = watch::Sender::new(LinkView::default());
-    let effects = host_effects(settings, &identity, &controller, &clock, view.subscribe());
+    let reach = Reach {
+        pokes: Pokes::default(),
+        view: view.subscribe(),
+    };
+    let effects = host_effects(settings, &identity, &controller, &clock, reach.clone());
     let (driver, handle) = driver(settings, effects, &clock, &shutdown).await?;
     let tasks = Tasks {
         settings,
@@ -129,6 +140,7 @@ async fn serve(
         controller,
         clock,
         view,
+        reach,
         shutdown: shutdown.clone(),
     };
     let link = tasks.start(handle, notifier.clone());
@@ -141,6 +153,11 @@ async fn serve(
     }
     // The last state is on its way; a link that panicked has set the cause already.
     let _ = link.await;
+    let left = shutdown.cause() == Some(Cause::Requested(LEFT.to_owned()));
+    if left && ran.is_ok() {
+        identity::remove(&settings.state_dir)?;
+        tracing::info!("the identity of this host is removed, it belongs to no fleet any more");
+    }
     ended(ran, &shutdown)
 }
 
@@ -160,7 +177,13 @@ async fn driver(
     effects: HostEffects<HttpsSource>,
     clock: &Clock,
     shutdown: &Shutdown,
-) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
+) -> Result<
+    (
+        Driver<HostEffects<HttpsSource>, Recorded<LedgerFile>>,
+        Handle,
+    ),
+    AppError,
+> {
     let store = LedgerFile::new(&settings.state_dir);
     let loaded = store.load(clock.wall())?;
     match &loaded.source {
@@ -172,7 +195,7 @@ async fn driver(
     }
     let parts = Parts {
         effects,
-        store,
+        store: Recorded::new(store, HistoryFile::new(&settings.state_dir)),
         clock: clock.clone(),
         boot_id: boot_id(settings)?,
         policy: Policy::default(),
@@ -186,14 +209,15 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
-    view: watch::Receiver<LinkView>,
+    reach: Reach,
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
+    let reboot = reboot(settings);
     let site = Site {
         root: settings.install.root.clone(),
         shelves: state_dir.join(SHELVES),
         modules: settings.install.modules.clone(),
-        exec: Exec::new(state_dir.join(SCRATCH)),
+        exec: exec(settings),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
         jobs: Jobs::default(),
@@ -215,13 +239,40 @@ fn host_effects(
         backoff_min,
         backoff_max,
     };
-    let fetcher = Fetcher::new(source, state_dir, patience, view);
-    HostEffects::new(site, fetcher, reboot(settings), clock.clone())
+    let fetcher = Fetcher::new(source, state_dir, patience, reach.view.clone());
+    let whole = Whole::new(reboot.systemd.clone(), state_dir, reach, clock.clone());
+    HostEffects::new(site, fetcher, reboot, whole, clock.clone())
 }
 
 fn reboot(settings: &AgentSettings) -> Reboot {
+    let variables = host_variables(settings);
+    let systemd = Systemd::new(exec(settings), variables.clone(), settings.systemd);
     let settings = &settings.reboot;
-    Reboot::new(settings.command.clone(), settings.boot_id_file.clone())
+    Reboot {
+        policy: settings.policy.clone(),
+        need: Need {
+            any: settings.any_need,
+            variables,
+            ..Need::default()
+        },
+        ..Reboot::new(
+            settings.command.clone(),
+            settings.boot_id_file.clone(),
+            systemd,
+        )
+    }
+}
+
+fn exec(settings: &AgentSettings) -> Exec {
+    Exec::new(settings.state_dir.join(SCRATCH))
+}
+
+/// The host's own programs are searched where the commands of releases are; nothing else of theirs is these programs'.
+fn host_variables(settings: &AgentSettings) -> Variables {
+    let path = settings.variables.get_key_value("PATH");
+    path.map(|(name, value)| (name.clone(), value.clone()))
+        .into_iter()
+        .collect()
 }
 
 /// What the tasks beside the driver are made of.
@@ -231,6 +282,7 @@ struct Tasks<'a> {
     controller: Uri,
     clock: Clock,
     view: watch::Sender<LinkView>,
+    reach: Reach,
     shutdown: Shutdown,
 }
 
@@ -243,8 +295,11 @@ impl Tasks<'_> {
             controller,
             clock,
             view,
+            reach,
             shutdown,
         } = self;
+        let state = watch::Sender::new(LinkState::default());
+        serve_locally(settings, &handle, &reach, &state, &clock, &shutdown);
         let root = &settings.install.root;
         let reader = HostReader {
             facts: FactReader::new(root.clone(), settings.reboot.boot_id_file.clone()),
@@ -266,6 +321,8 @@ impl Tasks<'_> {
             facts: told.facts.subscribe(),
             packages,
             view,
+            state,
+            pokes: reach.pokes.subscribe(),
         };
         let renewal = Renewal {
             controller,
@@ -274,7 +331,11 @@ impl Tasks<'_> {
             clock,
         };
         let interval = settings.link.facts_interval;
-        let watching = facts_watch::run(reader, interval, seen.clone(), told);
+        let again = facts_watch::Again {
+            status: seen.clone(),
+            pokes: reach.pokes.subscribe(),
+        };
+        let watching = facts_watch::run(reader, interval, again, told);
         task::spawn(
             "feed",
             &shutdown,
@@ -285,6 +346,31 @@ impl Tasks<'_> {
         let manager = manager::run(notifier, seen, shown, watchdog);
         task::spawn("manager", &shutdown, manager);
         task::spawn("link", &shutdown, link.run(shutdown.clone()))
+    }
+}
+
+/// The agent works without its socket; only its subcommands know less then.
+fn serve_locally(
+    settings: &AgentSettings,
+    handle: &Handle,
+    reach: &Reach,
+    state: &watch::Sender<LinkState>,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) {
+    let opened = Local::open(
+        &settings.state_dir,
+        reach.clone(),
+        state.subscribe(),
+        handle.leave.clone(),
+        clock.clone(),
+    );
+    match opened {
+        Ok(local) => drop(task::spawn("local", shutdown, local.run())),
+        Err(error) => {
+            let error = error_chain(&error);
+            tracing::warn!(error, "no local socket: status knows nothing of the link");
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use super::{
     calls::failed,
     facts::{self, Acknowledged},
     packages::{self, Held},
+    state::{Poke, poked},
 };
 
 /// Largest message down. The protocol's own are at most 2 kB; the rest is room for later fields.
@@ -39,6 +40,8 @@ pub(super) enum Ended {
     Shutdown,
     /// The stream was open and is not any more.
     Closed { reason: String },
+    /// Somebody wants a new one.
+    Asked,
     /// The stream never opened.
     NotOpened { reason: String },
     /// The certificate is over: there was no try.
@@ -49,6 +52,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shutdown => f.write_str("the agent stops"),
+            Self::Asked => f.write_str("asked to connect anew"),
             Self::Closed { reason } | Self::NotOpened { reason } => f.write_str(reason),
             Self::Expired { explained } => f.write_str(explained),
         }
@@ -82,6 +86,11 @@ pub(super) async fn run(
         view.connected = true;
         view.opened += 1;
     });
+    let since = link.clock.wall();
+    link.state.send_modify(|state| {
+        state.since = Some(since);
+        state.next_try = None;
+    });
     let (epoch, epochs) = watch::channel(None);
     let (held, said) = watch::channel(None);
     let listing = packages::report(channel.clone(), &link.packages, said, link.settings);
@@ -95,6 +104,7 @@ pub(super) async fn run(
     let conversation = Conversation {
         status: &mut link.status,
         view: &link.view,
+        pokes: &mut link.pokes,
         epoch,
         held,
     };
@@ -142,6 +152,7 @@ fn request(status: &comber_model::HostStatus) -> LinkRequest {
 struct Conversation<'a> {
     status: &'a mut watch::Receiver<comber_model::HostStatus>,
     view: &'a watch::Sender<LinkView>,
+    pokes: &'a mut watch::Receiver<Poke>,
     epoch: watch::Sender<Option<[u8; 16]>>,
     held: watch::Sender<Held>,
 }
@@ -150,6 +161,7 @@ impl Conversation<'_> {
     async fn run(mut self, stream: Stream, shutdown: &Shutdown) -> Ended {
         let Stream { up, mut down } = stream;
         let mut unsent = false;
+        let anew = self.pokes.borrow().anew;
         let mut last_refused = String::new();
         loop {
             tokio::select! {
@@ -164,6 +176,13 @@ impl Conversation<'_> {
                     Ok(()) => unsent = true,
                     Err(_) => return Ended::Shutdown,
                 },
+                // Cancel-safe: a poke that was not seen stays unseen.
+                poke = poked(self.pokes) => {
+                    if poke.anew != anew {
+                        return Ended::Asked;
+                    }
+                    unsent = true;
+                }
                 // Cancel-safe: bytes of a message that is not complete stay in the decoder.
                 message = down.message() => match message {
                     Ok(Some(message)) => self.take(message, &mut last_refused),

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use comber_agent::{
     config::LinkSettings,
     identity::{IdentityStore, save_enrolled},
-    link::{Link, LinkView, Packages},
+    link::{Link, LinkState, LinkView, Packages, Pokes},
     packages::HostPackages,
 };
 use comber_model::{AgentState, Facts, Generation, HostStatus};
@@ -63,12 +63,22 @@ pub(crate) struct Linked {
     pub(crate) facts: watch::Sender<Option<Facts>>,
     pub(crate) packages: watch::Sender<Option<Arc<HostPackages>>>,
     pub(crate) view: watch::Receiver<LinkView>,
+    pub(crate) state: watch::Receiver<LinkState>,
+    pub(crate) pokes: Pokes,
     shutdown: Shutdown,
     task: JoinHandle<()>,
 }
 
 impl Linked {
     pub(crate) fn start(controller: &Uri, identity: &Identity) -> Self {
+        Self::start_with(controller, identity, quick())
+    }
+
+    pub(crate) fn start_with(
+        controller: &Uri,
+        identity: &Identity,
+        settings: LinkSettings,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = enrolled(dir.path(), controller, identity);
         let status = watch::Sender::new(status(1));
@@ -76,9 +86,12 @@ impl Linked {
         let packages = watch::Sender::default();
         let sender = watch::Sender::new(LinkView::default());
         let view = sender.subscribe();
+        let pokes = Pokes::default();
+        let shown = watch::Sender::new(LinkState::default());
+        let state = shown.subscribe();
         let link = Link {
             controller: controller.clone(),
-            settings: quick(),
+            settings,
             identity: Arc::clone(&store),
             clock: Clock::system(),
             status: status.subscribe(),
@@ -88,6 +101,8 @@ impl Linked {
                 file: dir.path().join("packages"),
             },
             view: sender,
+            state: shown,
+            pokes: pokes.subscribe(),
         };
         let shutdown = Shutdown::new();
         let task = task::spawn("link", &shutdown, link.run(shutdown.clone()));
@@ -98,6 +113,8 @@ impl Linked {
             facts,
             packages,
             view,
+            state,
+            pokes,
             shutdown,
             task,
         }

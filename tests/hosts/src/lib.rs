@@ -11,6 +11,7 @@
 //! own, any number of them run side by side, and each takes down its own hosts and no other.
 
 mod agent;
+mod debs;
 mod fleet;
 mod host;
 mod inside;
@@ -26,6 +27,7 @@ mod truth;
 mod vendor;
 
 pub use agent::{AGENT_UNIT, STATE_DIR};
+pub use debs::Debs;
 pub use fleet::Fleet;
 pub use host::Host;
 pub use lab::{HostLab, HostLabOptions, LONG};

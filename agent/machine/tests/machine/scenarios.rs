@@ -359,10 +359,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "broken",
         ],
     ),
-    (
-        "rebooting",
-        &["verifying", "rolling_back", "rolled_back", "broken"],
-    ),
+    ("rebooting", &["verifying", "rolling_back", "broken"]),
     (
         "verifying",
         &["committed", "fetching", "idle", "rolling_back", "broken"],

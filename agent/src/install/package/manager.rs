@@ -3,6 +3,7 @@
 //! Decides nothing but who is asked. Invariant: both families promise the same of each call.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use comber_model::release::Dependencies;
@@ -211,6 +212,27 @@ impl Manager {
         match self {
             Self::Deb(deb) => deb.reach(wants, database, way).await,
             Self::Rpm(rpm) => rpm.reach(wants, database, way).await,
+        }
+    }
+
+    /// The package's configuration files that were changed on the host.
+    pub(super) async fn edited(&self, key: &Key) -> Result<BTreeSet<String>, PackageError> {
+        match self {
+            Self::Deb(deb) => deb.edited(key).await,
+            Self::Rpm(_) => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// Brings back configuration that a power cut tore, but for what was changed before.
+    pub(super) async fn restore_torn(
+        &self,
+        wants: &[(Key, Want)],
+        edited: &[String],
+    ) -> Result<(), PackageError> {
+        match self {
+            Self::Deb(deb) => deb.restore_torn(wants, edited).await,
+            // rpm replaces configuration that nobody changed, and an empty one it calls changed and renames.
+            Self::Rpm(_) => Ok(()),
         }
     }
 

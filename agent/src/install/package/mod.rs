@@ -21,6 +21,7 @@ mod change;
 mod deb;
 mod error;
 mod file;
+mod keep;
 mod lock;
 mod manager;
 mod prepare;
@@ -211,11 +212,12 @@ impl Installer for Package {
 
     async fn roll_back(&self, before: Option<&Record>) -> Result<(), InstallError> {
         let from = before.map(Record::slot);
-        let Some(change) = self.to_undo(from.as_deref())? else {
+        let Some(mut change) = self.to_undo(from.as_deref())? else {
             return self.link(before);
         };
         let manager = Manager::new(change.family, self.tools());
         self.idle(&manager, self.run_wait()).await?;
+        self.take_back(&mut change)?;
         self.reach(&manager, &change, Way::Back).await?;
         self.link(before)?;
         Ok(self.changes.forget(&change)?)

@@ -3,13 +3,23 @@
 //! Writes records and runs the package manager. Invariant: the record is on the disk before the first run, and what a run
 //! came to is looked up in the package database, whatever the run itself said.
 
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use super::change::{Change, Was};
 use super::error::PackageError;
+use super::keep;
 use super::manager::Manager;
-use super::prepare::{self, Network, Prepared};
+use super::prepare::{Network, Prepared};
 use super::state::{Key, Want, Way, list};
 use super::{InstallError, Package, Record};
 use crate::install::layout::Link;
+
+/// Which boot the host runs in.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+/// Directories whose file systems hold what packages bring; those that are there.
+const SYNCED: [&str; 8] = ["", "usr", "etc", "var", "opt", "boot", "srv", "root"];
 
 impl Package {
     /// Looks what is to be changed and records it.
@@ -27,6 +37,7 @@ impl Package {
                 {
                     change.go_on_from(made);
                 }
+                change.boot = boot()?;
                 self.note_origin(&change)?;
                 self.changes.put(&change)?;
                 Ok(*change)
@@ -49,10 +60,11 @@ impl Package {
             // No release of it ever changed a package.
             None => Change::new(manager.family(), String::new(), None, None),
         };
-        let change = self
+        let mut change = self
             .look(manager, Network::None)
             .removal(&origin, from)
             .await?;
+        change.boot = boot()?;
         self.changes.put(&change)?;
         Ok(Some(change))
     }
@@ -91,6 +103,16 @@ impl Package {
         Ok(self.changes.forget(change)?)
     }
 
+    /// Notes that a change begins to be undone: from now on it is one that is not finished.
+    pub(super) fn take_back(&self, change: &mut Change) -> Result<(), PackageError> {
+        if !change.ended {
+            return Ok(());
+        }
+        change.ended = false;
+        change.boot = boot()?;
+        self.changes.put(change)
+    }
+
     /// The change that leads away from a release: one that is not finished, or the one to what is current. None where the
     /// host is as that release left it.
     pub(super) fn to_undo(&self, from: Option<&str>) -> Result<Option<Change>, InstallError> {
@@ -123,13 +145,17 @@ impl Package {
         }
     }
 
-    /// Has the manager bring about one side of a change, and looks that it did.
+    /// Has the manager bring about one side of a change, looks that it did, and has it on the disk.
+    ///
+    /// Where the host was booted since, what scripts of packages did may be lost although dpkg's own database says that they
+    /// ran: then all of it is done once more.
     pub(super) async fn reach(
         &self,
         manager: &Manager,
         change: &Change,
         way: Way,
     ) -> Result<(), PackageError> {
+        let again = change.boot != boot()?;
         let dir = self.changes.shelf();
         let wants = match way {
             Way::Forward => change.forward(dir),
@@ -140,16 +166,49 @@ impl Package {
             manager.mend(way).await?;
             database = manager.database(&change.native)?;
         }
-        let unmet: Vec<(Key, Want)> = wants
+        let is_due = |key: &Key, want: &Want| {
+            again && matches!(want, Want::At { .. }) || !want.is_met(database.packages.get(key))
+        };
+        let due: Vec<(Key, Want)> = wants
             .iter()
-            .filter(|(key, want)| !want.is_met(database.packages.get(key)))
+            .filter(|(key, want)| is_due(key, want))
             .cloned()
             .collect();
-        if !unmet.is_empty() {
-            manager.reach(&unmet, &database, way).await?;
+        if !due.is_empty() {
+            manager.reach(&due, &database, way).await?;
+        }
+        if again {
+            manager.restore_torn(&wants, &change.edited).await?;
         }
         self.look_after(manager, change, &wants).await?;
-        self.mark(manager, change, way).await
+        self.mark(manager, change, way).await?;
+        self.sync().await
+    }
+
+    /// Has everything that the packages and their scripts wrote on the disk. dpkg syncs most of what it unpacks and nothing
+    /// that scripts write.
+    async fn sync(&self) -> Result<(), PackageError> {
+        let root = self.root().to_owned();
+        let synced = tokio::task::spawn_blocking(move || {
+            let mut done = std::collections::BTreeSet::new();
+            for dir in SYNCED.map(|name| root.join(name)) {
+                let Ok(open) = File::open(&dir) else {
+                    continue;
+                };
+                let failed = |source| PackageError::Read {
+                    path: dir.clone(),
+                    source,
+                };
+                if done.insert(open.metadata().map_err(failed)?.dev()) {
+                    rustix::fs::syncfs(&open).map_err(|errno| failed(errno.into()))?;
+                }
+            }
+            Ok(())
+        });
+        let stopped = |_| PackageError::NotReached {
+            what: "the agent stopped before all was on the disk".to_owned(),
+        };
+        synced.await.map_err(stopped)?
     }
 
     async fn look_after(
@@ -221,7 +280,7 @@ impl Package {
             } = &mut first.before
             {
                 let from = self.changes.shelf().join(&*file);
-                let to = prepare::link(&from, &kept.join(from.file_name().unwrap_or_default()))?;
+                let to = keep::link(&from, &kept.join(from.file_name().unwrap_or_default()))?;
                 *file = self.changes.relative(&to);
             }
             origin.touched.push(first);
@@ -232,4 +291,12 @@ impl Package {
         }
         Ok(())
     }
+}
+
+fn boot() -> Result<String, PackageError> {
+    let text = fs::read_to_string(Path::new(BOOT)).map_err(|source| PackageError::Read {
+        path: BOOT.into(),
+        source,
+    })?;
+    Ok(text.trim().to_owned())
 }

@@ -197,7 +197,60 @@ impl Deb {
         native: &str,
         to: &Path,
     ) -> Result<(), PackageError> {
-        repack::repack(&self.tools, key, present, native, to).await
+        let edited = self.edited(key).await?;
+        repack::repack(&self.tools, key, present, native, edited, to).await
+    }
+
+    /// The package's configuration files that were changed on the host.
+    pub(super) async fn edited(&self, key: &Key) -> Result<BTreeSet<String>, PackageError> {
+        let asked = command::dpkg(&self.tools.root, &["--verify", &key.to_string()]);
+        let what = "ask dpkg which files of a package were changed";
+        let said = self.tools.ask(what, &asked, Path::new("/")).await?;
+        let changed = said.out.lines().filter_map(|line| line.split_once(" c "));
+        Ok(changed.map(|(_, path)| path.trim().to_owned()).collect())
+    }
+
+    /// Brings back configuration that a power cut tore: dpkg does not sync new files of that kind, and calls the empty ones
+    /// that are left changed by an administrator, which it would then keep for ever.
+    pub(super) async fn restore_torn(
+        &self,
+        wants: &[(Key, Want)],
+        edited: &[String],
+    ) -> Result<(), PackageError> {
+        let mut again = command::dpkg_change(&self.tools.root, &["--force-confmiss", "--install"]);
+        let none = again.len();
+        for (key, want) in wants {
+            let Want::At { file, .. } = want else {
+                continue;
+            };
+            let changed = self.edited(key).await?;
+            let torn: Vec<PathBuf> = changed
+                .iter()
+                .filter(|path| !edited.contains(path))
+                .map(|path| self.tools.root.join(path.trim_start_matches('/')))
+                .filter(|path| path.metadata().map_or(true, |seen| seen.len() == 0))
+                .collect();
+            for path in &torn {
+                tracing::warn!(path = %path.display(), "a power cut tore it, it is brought back");
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        let path = path.clone();
+                        return Err(PackageError::Read {
+                            path,
+                            source: error,
+                        });
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            if !torn.is_empty() {
+                again.push(needed(key, file.as_deref())?);
+            }
+        }
+        if again.len() > none {
+            self.tools.change(&again).await?;
+        }
+        Ok(())
     }
 
     pub(super) fn locks(&self) -> Vec<PathBuf> {

@@ -35,6 +35,7 @@ pub(super) async fn repack(
     key: &Key,
     present: &Present,
     native: &str,
+    changed: BTreeSet<String>,
     to: &Path,
 ) -> Result<(), PackageError> {
     let paragraph = status::paragraph(&tools.root, key, native)?;
@@ -43,7 +44,7 @@ pub(super) async fn repack(
         key,
         version: &present.version,
         paragraph: paragraph.unwrap_or_default(),
-        changed: changed(tools, key).await?,
+        changed,
     };
     let tree = to.with_extension("tree");
     let made = installed.copy(&tree);
@@ -60,23 +61,6 @@ pub(super) async fn repack(
     // Only scratch: the next call begins by removing it, too.
     let _ = fs::remove_dir_all(&tree);
     built.map(drop)
-}
-
-/// What dpkg finds changed among the package's configuration.
-async fn changed(tools: &Tools, key: &Key) -> Result<BTreeSet<String>, PackageError> {
-    let mut asked = words(["dpkg"]);
-    if tools.root != Path::new("/") {
-        asked.push(format!("--root={}", tools.root.display()));
-    }
-    asked.extend(["--verify".to_owned(), key.to_string()]);
-    let what = "ask dpkg which files of a package were changed";
-    let said = tools.ask(what, &asked, Path::new("/")).await?;
-    let changed = said
-        .out
-        .lines()
-        .filter_map(|line| line.split_once(" c "))
-        .map(|(_, path)| path.trim().to_owned());
-    Ok(changed.collect())
 }
 
 impl Installed<'_> {

@@ -160,6 +160,35 @@ async fn a_change_of_which_only_the_mark_is_missing_is_known_as_done() {
 }
 
 #[tokio::test]
+async fn what_a_power_cut_tore_behind_dpkgs_back_is_brought_back() {
+    let Some((host, record)) = host().await else {
+        return;
+    };
+    let package = inner(host.dir(), &record);
+    let edited = host.host.root().join("etc/b.conf");
+    fs::write(&edited, "").unwrap();
+    package.activate(None).await.unwrap();
+    // As if power had been cut after dpkg's end: its database is on the disk, new configuration and links are not.
+    let slot = record.slot();
+    let mut change = package.changes.to(Some(&slot)).unwrap().unwrap();
+    change.ended = false;
+    change.boot = "another".to_owned();
+    package.changes.put(&change).unwrap();
+    let torn = host.host.root().join("etc/c.conf");
+    fs::write(&torn, "").unwrap();
+    fs::remove_file(host.host.root().join("usr/bin/c")).unwrap();
+    package.activate(None).await.unwrap();
+    assert_eq!(host.packages(), AFTER);
+    assert_eq!(fs::read_to_string(&torn).unwrap(), "conf of 2\n");
+    assert_eq!(host.dpkg(&["--verify", "c"]), "");
+    // What the administrator emptied stays empty.
+    assert_eq!(fs::read_to_string(&edited).unwrap(), "");
+    package.roll_back(None).await.unwrap();
+    assert_eq!(host.packages(), BEFORE);
+    assert_eq!(fs::read_to_string(&edited).unwrap(), "");
+}
+
+#[tokio::test]
 async fn a_change_that_nobody_knows_of_is_undone_before_another_begins() {
     let Some((host, record)) = host().await else {
         return;
