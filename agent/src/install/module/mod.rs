@@ -236,7 +236,10 @@ impl Module {
         let Some(mut calls) = Calls::load(&self.shelf)? else {
             return Ok(());
         };
-        if calls.session.state == State::ArtifactRollbackReboot {
+        if let State::ArtifactRollbackReboot | State::ArtifactVerifyRollbackReboot =
+            calls.session.state
+        {
+            calls.end_what_was_left();
             calls.take_back().await?;
         }
         match &calls.session.lost {

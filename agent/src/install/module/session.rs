@@ -29,6 +29,10 @@ const CALLS_MAX: u32 = 28;
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of the file, each of which may hold with any other"
+)]
 pub(super) struct Session {
     format: u32,
     /// Of this change alone: marks the processes of its calls.
