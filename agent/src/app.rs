@@ -3,20 +3,21 @@
 //! ```text
 //!   check-config, show-config ── settings
 //!   enroll ── settings ── enrol ──> identity on disk
-//!   status ── settings ── ledger, identity and lock on disk
-//!   run ── lock ── tasks: driver, link, renewal, facts, manager (see run)
+//!   status, check-now, history, trust ── settings ── what is on disk, and the agent that runs (see host)
+//!   unenroll ── settings ── the agent that runs, or its lock ──> no identity (see unenroll)
+//!   run ── lock ── first boot ── tasks: driver, link, renewal, facts, manager (see run)
 //! ```
 
+mod host;
 mod run;
+mod unenroll;
 
 use std::{
-    fs,
+    fmt, fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
-use comber_machine::Now;
-use comber_model::Nonce;
 use comber_runtime::{
     clock::Clock,
     config::{self, ConfigError, Loaded},
@@ -25,19 +26,24 @@ use comber_runtime::{
     token::{InvalidToken, Token},
 };
 use http::Uri;
+use jiff::Timestamp;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    cli::{Cli, Command, Enroll, Output, StatusArgs},
+    cli::{Cli, Command, Enroll, Output, Shown},
     config::AgentSettings,
     driver::DriverError,
     enrol::{EnrolError, EnrolRequest, enrol},
     exit::Exit,
+    first_boot::FirstBootError,
+    history::HistoryError,
     identity::{self, StoreError},
-    ledger::{LedgerFile, LoadError},
+    ledger::LoadError,
+    local::AskError,
     lock::{AGENT_LOCK, Lock, LockError},
     reboot::BootIdError,
-    status::Report,
+    service::{Service, ServiceError, UNIT},
 };
 
 /// A token is 85 characters; a file with more than this holds something else.
@@ -63,6 +69,12 @@ pub enum AppError {
     /// Enrolment.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
+    /// Enrolment from a file.
+    #[error(transparent)]
+    FirstBoot(#[from] FirstBootError),
+    /// The host is enrolled, and its agent does not run.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// The text of a token.
     #[error("this is no token")]
     Token(#[from] InvalidToken),
@@ -87,6 +99,18 @@ pub enum AppError {
     /// The driver ended.
     #[error("the agent ends")]
     Driver(#[from] DriverError),
+    /// The history.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The agent that runs was asked.
+    #[error("{0}")]
+    Ask(#[from] AskError),
+    /// The controller cannot be reached, as the agent that runs has just found.
+    #[error("no link to the controller: {0}")]
+    NoLink(String),
+    /// It must not be done now.
+    #[error("{0}")]
+    NotNow(String),
     /// The state directory.
     #[error("the state directory is not usable")]
     File(#[from] FileError),
@@ -111,7 +135,8 @@ impl AppError {
             Self::Config(_) | Self::NoController | Self::Telemetry(_) | Self::Identity(_) => {
                 Exit::Config
             }
-            Self::Enrol(error) => enrol_exit(error),
+            Self::Enrol(error) | Self::FirstBoot(FirstBootError::Enrol(error)) => enrol_exit(error),
+            Self::FirstBoot(FirstBootError::File(_) | FirstBootError::NoController) => Exit::Config,
             Self::Token(_) => Exit::Token,
             Self::TokenFile { .. } => Exit::Usage,
             Self::Lock(LockError::Held { .. }) => Exit::Running,
@@ -120,7 +145,14 @@ impl AppError {
             | Self::Boot(_)
             | Self::Driver(_)
             | Self::File(_)
+            | Self::History(_)
+            | Self::Service(_)
             | Self::System { .. } => Exit::System,
+            Self::Ask(AskError::NotRunning) | Self::NoLink(_) => Exit::Unavailable,
+            Self::Ask(AskError::NotPermitted | AskError::Io(_) | AskError::Answer(_)) => {
+                Exit::System
+            }
+            Self::NotNow(_) => Exit::NotNow,
             Self::Panicked(_) => Exit::Software,
         }
     }
@@ -139,11 +171,18 @@ fn enrol_exit(error: &EnrolError) -> Exit {
 pub fn main(cli: &Cli) -> Result<(), AppError> {
     let loaded = load(cli)?;
     match &cli.command {
-        None | Some(Command::Run) => run::run(&loaded.settings),
+        None => run::run(&loaded.settings, None),
+        Some(Command::Run(arguments)) => {
+            run::run(&loaded.settings, arguments.enroll_file.as_deref())
+        }
         Some(Command::Enroll(arguments)) => enroll(arguments, &loaded.settings),
         Some(Command::CheckConfig) => say("the configuration is valid\n"),
         Some(Command::ShowConfig) => say(&loaded.to_string()),
-        Some(Command::Status(arguments)) => print_status(*arguments, &loaded.settings),
+        Some(Command::Status(shown)) => host::status(*shown, &loaded.settings),
+        Some(Command::CheckNow(shown)) => host::check_now(*shown, &loaded.settings),
+        Some(Command::History(arguments)) => host::history(*arguments, &loaded.settings),
+        Some(Command::Trust(shown)) => host::trust(*shown, &loaded.settings),
+        Some(Command::Unenroll(arguments)) => unenroll::unenroll(*arguments, &loaded.settings),
     }
 }
 
@@ -162,14 +201,51 @@ fn enroll(arguments: &Enroll, settings: &AgentSettings) -> Result<(), AppError> 
         channel: settings.link.channel(),
     };
     let identity = run::runtime()?.block_on(enrol(&request, &Clock::system()))?;
-    let (name, until) = (&settings.name, identity.facts().not_after);
-    say(&format!(
-        "this host is now {name} at {controller}; its certificate is valid until {until} and renews itself\n"
-    ))?;
-    if Lock::is_held(&settings.state_dir.join(AGENT_LOCK)) {
-        say("the agent that runs uses it from its next connection on; restart it to use it now\n")?;
+    let runs = Lock::is_held(&settings.state_dir.join(AGENT_LOCK));
+    let service = Service::system();
+    let starts = !runs && service.runs(&settings.state_dir);
+    if starts {
+        service.enable_now()?;
     }
-    Ok(())
+    let enrolled = Enrolled {
+        host: settings.name.to_string(),
+        controller: controller.to_string(),
+        valid_until: identity.facts().not_after,
+        next: match (runs, starts) {
+            (true, _) => {
+                "the agent that runs uses it from its next connection on; restart it to use it now"
+                    .to_owned()
+            }
+            (false, true) => format!("its agent runs now and at each boot ({UNIT})"),
+            (false, false) => "start its agent with: comber-agent run".to_owned(),
+        },
+    };
+    show(arguments.shown, &enrolled)
+}
+
+/// What enrolling came to.
+#[derive(Serialize)]
+struct Enrolled {
+    host: String,
+    controller: String,
+    valid_until: Timestamp,
+    next: String,
+}
+
+impl fmt::Display for Enrolled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            controller,
+            valid_until,
+            next,
+        } = self;
+        writeln!(
+            f,
+            "this host is now {host} at {controller}; its certificate is valid until {valid_until} and renews itself"
+        )?;
+        writeln!(f, "{next}")
+    }
 }
 
 fn token(arguments: &Enroll) -> Result<Token, AppError> {
@@ -196,32 +272,6 @@ fn token_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn print_status(arguments: StatusArgs, settings: &AgentSettings) -> Result<(), AppError> {
-    let clock = Clock::system();
-    let controller = controller(settings).ok().map(|url| url.to_string());
-    let ledger = LedgerFile::new(&settings.state_dir)
-        .load(clock.wall())?
-        .ledger;
-    let now = Now {
-        wall: clock.wall(),
-        boot: clock.boot(),
-        boot_id: run::boot_id(settings)?,
-        nonce: Nonce(0),
-        connected: false,
-    };
-    let report = Report::new(&ledger, &settings.state_dir, controller, &clock, &now);
-    match arguments.output {
-        Output::Text => say(&report.to_string()),
-        Output::Json => {
-            let text = serde_json::to_string_pretty(&report).map_err(|error| AppError::System {
-                step: "write the status as JSON",
-                source: error.into(),
-            })?;
-            say(&format!("{text}\n"))
-        }
-    }
-}
-
 /// The controller of this host: a setting counts above what its enrolment recorded.
 fn controller(settings: &AgentSettings) -> Result<Uri, AppError> {
     if let Some(controller) = &settings.controller {
@@ -231,6 +281,20 @@ fn controller(settings: &AgentSettings) -> Result<Uri, AppError> {
     recorded
         .and_then(|enrolment| enrolment.controller())
         .ok_or(AppError::NoController)
+}
+
+/// Prints a result as it is wanted.
+fn show<T: Serialize + fmt::Display>(shown: Shown, result: &T) -> Result<(), AppError> {
+    match shown.output {
+        Output::Text => say(&result.to_string()),
+        Output::Json => {
+            let text = serde_json::to_string_pretty(result).map_err(|error| AppError::System {
+                step: "write the result as JSON",
+                source: error.into(),
+            })?;
+            say(&format!("{text}\n"))
+        }
+    }
 }
 
 /// Prints; a reader that went away (`| head`) is no failure.

@@ -20,7 +20,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 64 usage, 65 token refused, 69 controller not reachable, 70 internal error, \
-    71 system error, 75 already running, 78 configuration or enrolment missing.";
+    71 system error, 73 not possible now, 75 already running, 78 configuration or enrolment missing.";
 
 /// Flags of every subcommand.
 #[derive(Debug, Args)]
@@ -43,15 +43,49 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve: hold the link to the controller and do what it assigns (the default)
-    Run,
+    Run(RunArgs),
     /// Get this host an identity, or replace the one it has
+    #[command(after_help = ENROLL_HELP)]
     Enroll(Enroll),
     /// Say everything that is wrong with the configuration
     CheckConfig,
     /// Print every effective setting and where it comes from
     ShowConfig,
-    /// Say what this host does and waits for, from its ledger
-    Status(StatusArgs),
+    /// Say where this host stands, since when, what for and what comes next
+    #[command(after_help = STATUS_HELP)]
+    Status(Shown),
+    /// Say how the last attempts on this host ended
+    #[command(after_help = HISTORY_HELP)]
+    History(HistoryArgs),
+    /// Connect to the controller now, or tell it the facts and the state once more, and say what came of it
+    #[command(after_help = CHECK_NOW_HELP)]
+    CheckNow(Shown),
+    /// Say what this host trusts: its controller, its authority, its own certificate
+    #[command(after_help = TRUST_HELP)]
+    Trust(Shown),
+    /// Leave the fleet: stop the agent and remove this host's identity; what is installed stays
+    #[command(after_help = UNENROLL_HELP)]
+    Unenroll(UnenrollArgs),
+}
+
+const ENROLL_HELP: &str =
+    "Example: comber-agent enroll --controller https://comber.example:7443 --token-file token";
+const STATUS_HELP: &str = "Works also without an agent; one that runs adds how its link is.\n\
+    Example: comber-agent status --output json";
+const HISTORY_HELP: &str = "The newest comes first; the last 100 are kept.\n\
+    Example: comber-agent history --limit 5";
+const CHECK_NOW_HELP: &str = "Ends with 69 where the controller cannot be reached.\n\
+    Example: comber-agent check-now";
+const TRUST_HELP: &str = "Example: comber-agent trust --output json";
+const UNENROLL_HELP: &str = "Refused while a release is being activated, unless --force is given: that leaves the host \
+    between two releases.\nExample: comber-agent unenroll --yes";
+
+/// Flags of `run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Enrol by this file where the host is not enrolled, then remove it: TOML with token, controller and perhaps name
+    #[arg(long, value_name = "FILE")]
+    pub enroll_file: Option<PathBuf>,
 }
 
 /// Flags of `enroll`.
@@ -69,14 +103,42 @@ pub struct Enroll {
     /// What this host is to be called in the fleet; its own name where nothing is said
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// How the result is shown.
+    #[command(flatten)]
+    pub shown: Shown,
 }
 
-/// Flags of `status`.
+/// How the result is shown.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct StatusArgs {
+pub struct Shown {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// Flags of `history`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct HistoryArgs {
+    /// Say no more than the newest N
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    /// How the result is shown.
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// Flags of `unenroll`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct UnenrollArgs {
+    /// Also while a release is being activated; the host then stays between two releases
+    #[arg(long)]
+    pub force: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// How the result is shown.
+    #[command(flatten)]
+    pub shown: Shown,
 }
 
 /// How something is printed.

@@ -14,12 +14,23 @@ use comber_runtime::{
 };
 use http::Uri;
 
+use crate::reboot::{Heed, RebootPolicy};
+use crate::systemd;
+
 /// Where ledger, identity and staged bytes are kept: what a package creates with mode 0700.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/comber-agent";
 /// Releases are installed below the real root unless an image is being filled.
 pub const DEFAULT_ROOT: &str = "/";
-/// Asks the service manager, so that every other service ends in order.
-pub const DEFAULT_REBOOT_COMMAND: [&str; 2] = ["systemctl", "reboot"];
+/// Where modules of this host are; the first directory that has one of a name counts, so Comber's own directory overrides
+/// what the packages of another client bring.
+pub const DEFAULT_MODULES: [&str; 2] = [
+    "/usr/share/comber/modules/v3",
+    "/usr/share/mender/modules/v3",
+];
+/// Longest time that people who are logged in may be given before a reboot: releases wait no longer for one by default.
+const GRACE_MAX: Duration = Duration::from_mins(15);
+/// Longest message to them: a few lines on a terminal.
+const MESSAGE_MAX: usize = 500;
 /// The kernel draws a new value at each boot; it is the only proof that a boot happened.
 pub const DEFAULT_BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 /// The window over which a fleet comes back after its controller restarted. One controller core takes about 3000
@@ -66,6 +77,8 @@ pub struct AgentSettings {
     pub variables: BTreeMap<String, String>,
     /// How the host reboots, and how that is noticed.
     pub reboot: RebootSettings,
+    /// Whether systemd is asked how the host is.
+    pub systemd: systemd::Use,
     /// The connection to the controller.
     pub link: LinkSettings,
     /// How bytes are brought.
@@ -79,15 +92,21 @@ pub struct AgentSettings {
 pub struct InstallSettings {
     /// Put before the absolute paths of releases.
     pub root: PathBuf,
+    /// Directories of modules, in the order in which they are searched.
+    pub modules: Vec<PathBuf>,
 }
 
 /// `[reboot]`.
 #[derive(Clone, Debug)]
 pub struct RebootSettings {
-    /// Program and arguments.
+    /// Program and arguments in place of logind; empty for logind.
     pub command: Vec<String>,
     /// A file whose content is another after each boot.
     pub boot_id_file: PathBuf,
+    /// What holds a reboot up.
+    pub policy: RebootPolicy,
+    /// True where any wish of the host for a reboot counts; false where only one that is new since the activation does.
+    pub any_need: bool,
 }
 
 /// `[link]`.
@@ -135,18 +154,18 @@ impl LinkSettings {
 
 impl Settings for AgentSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
-        let controller: Option<Uri> = section.optional("controller");
-        if controller
-            .as_ref()
-            .is_some_and(|url| url.scheme_str() != Some("https"))
-        {
-            section.refuse("controller", "must begin with https://");
-        }
+        let controller = controller(section);
         let state_dir = section.value("state_dir", PathBuf::from(DEFAULT_STATE_DIR));
         let name = host_name(section);
         let install = section.table("install");
         let variables = variables(section);
         let reboot = section.table("reboot");
+        let uses = [
+            ("auto", systemd::Use::Auto),
+            ("yes", systemd::Use::Yes),
+            ("no", systemd::Use::No),
+        ];
+        let systemd = section.choice("systemd", &uses, systemd::Use::default());
         let link = section.table("link");
         let fetch = section.table("fetch");
         let log = section.table("log");
@@ -157,6 +176,7 @@ impl Settings for AgentSettings {
             install: install?,
             variables: variables?,
             reboot: reboot?,
+            systemd,
             link: link?,
             fetch: fetch?,
             log: log?,
@@ -167,22 +187,47 @@ impl Settings for AgentSettings {
 impl Settings for InstallSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let root = section.value("root", PathBuf::from(DEFAULT_ROOT));
-        Some(Self { root })
+        let default = DEFAULT_MODULES.map(PathBuf::from).to_vec();
+        let modules: Vec<PathBuf> = section.value("modules", default);
+        if modules.iter().any(|dir| !dir.is_absolute()) {
+            section.refuse("modules", "must be absolute directories");
+        }
+        Some(Self { root, modules })
     }
 }
 
 impl Settings for RebootSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
-        let default = DEFAULT_REBOOT_COMMAND.map(String::from).to_vec();
-        let command: Vec<String> = section.value("command", default);
-        if command.first().is_none_or(String::is_empty) {
-            section.refuse("command", "is empty; write [\"program\", \"argument\"]");
+        let command: Vec<String> = section.value("command", Vec::new());
+        if command.first().is_some_and(String::is_empty) {
+            let problem = "names no program; write [\"program\", \"argument\"], or [] for logind";
+            section.refuse("command", problem);
         }
         let boot_id_file = section.value("boot_id_file", PathBuf::from(DEFAULT_BOOT_ID_FILE));
+        let policy = reboot_policy(section);
+        let needs = [("changed", false), ("any", true)];
         Some(Self {
             command,
             boot_id_file,
+            policy,
+            any_need: section.choice("required", &needs, false),
         })
+    }
+}
+
+fn reboot_policy(section: &mut Section<'_>) -> RebootPolicy {
+    let heeds = [("respect", Heed::Respect), ("ignore", Heed::Ignore)];
+    let message: String = section.value("message", String::new());
+    if message.len() > MESSAGE_MAX || message.chars().any(|c| c.is_control() && c != '\n') {
+        let problem = format!("must be at most {MESSAGE_MAX} bytes without control characters");
+        section.refuse("message", &problem);
+    }
+    let usual = RebootPolicy::default();
+    RebootPolicy {
+        inhibitors: section.choice("inhibitors", &heeds, usual.inhibitors),
+        sessions: section.choice("sessions", &heeds, usual.sessions),
+        grace: section.within("grace", usual.grace, Duration::ZERO..=GRACE_MAX),
+        message,
     }
 }
 
@@ -227,18 +272,34 @@ fn backoff(section: &mut Section<'_>, min: Duration, max: Duration) -> (Duration
     (min, max)
 }
 
-/// A name that is valid both as a host's and in a certificate.
+/// The address of a controller, which nothing is sent to in the clear.
+pub(crate) fn controller(section: &mut Section<'_>) -> Option<Uri> {
+    let controller: Option<Uri> = section.optional("controller");
+    let other = |url: &Uri| url.scheme_str() != Some("https");
+    if controller.as_ref().is_some_and(other) {
+        section.refuse("controller", "must begin with https://");
+    }
+    controller
+}
+
 fn host_name(section: &mut Section<'_>) -> Option<HostId> {
     let text: String = section.value("name", hostname());
-    let problem = match text.parse::<HostId>() {
-        Ok(name) => match PeerIdentity::host(&text) {
-            Ok(_) => return Some(name),
-            Err(error) => error.to_string(),
-        },
-        Err(error) => error.problem,
-    };
-    section.refuse("name", &problem);
-    None
+    match host_id(&text) {
+        Ok(name) => Some(name),
+        Err(problem) => {
+            section.refuse("name", &problem);
+            None
+        }
+    }
+}
+
+/// A name that is valid both as a host's and in a certificate, or what is wrong with it.
+pub(crate) fn host_id(text: &str) -> Result<HostId, String> {
+    let name = text.parse::<HostId>().map_err(|error| error.problem)?;
+    match PeerIdentity::host(text) {
+        Ok(_) => Ok(name),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn variables(section: &mut Section<'_>) -> Option<BTreeMap<String, String>> {
@@ -286,7 +347,9 @@ mod tests {
         let settings = read("name = 'web-1'").unwrap().settings;
         assert_eq!(settings.controller, None);
         assert_eq!(settings.state_dir, PathBuf::from(DEFAULT_STATE_DIR));
-        assert_eq!(settings.reboot.command, DEFAULT_REBOOT_COMMAND);
+        assert!(settings.reboot.command.is_empty(), "logind is asked");
+        assert_eq!(settings.reboot.policy.inhibitors, Heed::Respect);
+        assert_eq!(settings.reboot.policy.sessions, Heed::Ignore);
         assert_eq!(settings.link.backoff_min, DEFAULT_BACKOFF_MIN);
     }
 
@@ -294,7 +357,7 @@ mod tests {
     fn every_mistake_is_told_at_once() {
         let told = read(
             "controller = 'http://c.example'\nname = 'Web 1'\nstate = '/x'\n[variables]\nport = '1'\n\
-             [link]\nbackoff_min = '1h'\nkeepalive = '0s'\n[reboot]\ncommand = []\n",
+             [link]\nbackoff_min = '1h'\nkeepalive = '0s'\n[reboot]\ncommand = ['']\nsessions = 'perhaps'\ngrace = '1d'\n",
         )
         .unwrap_err();
         for expected in [
@@ -303,7 +366,9 @@ mod tests {
             "variables: \"port\" must consist of A-Z",
             "link.backoff_max: must not be shorter than backoff_min",
             "link.keepalive: \"0s\" is outside of \"10ms\" to \"1d\"",
-            "reboot.command: is empty",
+            "reboot.command: names no program",
+            "reboot.sessions: \"perhaps\" is not one of \"respect\", \"ignore\"",
+            "reboot.grace: \"1d\" is outside of \"0s\" to \"15m\"",
             "state: is not a known key",
         ] {
             assert!(told.contains(expected), "{expected} is not in:\n{told}");

@@ -21,9 +21,9 @@ use comber_model::assignment::Desired;
 use comber_model::{Failure, HostStatus, Nonce};
 use comber_runtime::backoff::Backoff;
 use comber_runtime::clock::Clock;
-use comber_runtime::shutdown::Shutdown;
+use comber_runtime::shutdown::{Cause, Shutdown};
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time;
 
 use crate::effects::Effects;
@@ -37,9 +37,9 @@ const FROM_LINK_MAX: usize = 8;
 /// after a suspend a deadline is at most this late.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// How long a switch may go on once the agent was told to end: an interrupted one is made again, and counted. Less
-/// than the 90 s after which the service manager kills.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long a switch may go on once the agent was told to end: an interrupted one is made again, and counted. Most
+/// package runs end within it. Less than the unit's `TimeoutStopSec=`, after which the service manager kills.
+const DRAIN: Duration = Duration::from_mins(2);
 
 /// What the link hears from the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,21 @@ pub struct Handle {
     pub from_link: mpsc::Sender<FromLink>,
     /// The actual state, durable; the newest is all that counts.
     pub actual: watch::Receiver<HostStatus>,
+    /// Takes a wish to leave the fleet.
+    pub leave: mpsc::Sender<Leave>,
 }
+
+/// Somebody wants this host to leave the fleet: the agent shall stop its work and end.
+#[derive(Debug)]
+pub struct Leave {
+    /// Also in the middle of an activation.
+    pub force: bool,
+    /// `Ok` once nothing new is begun; the error says what is in hand.
+    pub answer: oneshot::Sender<Result<(), String>>,
+}
+
+/// The cause of the shutdown that follows [`Leave`].
+pub const LEFT: &str = "the host leaves the fleet";
 
 /// The driver ends; the process must, too, and start anew from the ledger.
 #[derive(Debug, Error)]
@@ -109,6 +123,7 @@ pub struct Driver<E, S> {
     shutdown: Shutdown,
     connected: bool,
     from_link: mpsc::Receiver<FromLink>,
+    leave: mpsc::Receiver<Leave>,
     actual: watch::Sender<HostStatus>,
 }
 
@@ -139,6 +154,7 @@ impl<E: Effects, S: Store> Driver<E, S> {
         let found = effects.inspect().await.map_err(DriverError::Inspect)?;
         let (sender, from_link) = mpsc::channel(FROM_LINK_MAX);
         let (shown, actual) = watch::channel(actual(&ledger));
+        let (wishes, leave) = mpsc::channel(1);
         let mut driver = Self {
             ledger,
             store: Arc::new(parts.store),
@@ -149,6 +165,7 @@ impl<E: Effects, S: Store> Driver<E, S> {
             shutdown: parts.shutdown,
             connected: false,
             from_link,
+            leave,
             actual: shown,
         };
         let now = driver.now()?;
@@ -157,6 +174,7 @@ impl<E: Effects, S: Store> Driver<E, S> {
         let handle = Handle {
             from_link: sender,
             actual,
+            leave: wishes,
         };
         Ok((driver, handle))
     }
@@ -180,6 +198,8 @@ impl<E: Effects, S: Store> Driver<E, S> {
             tokio::select! {
                 _ = self.shutdown.wait() => return None,
                 Some(heard) = self.from_link.recv() => return Some(self.heard(heard)),
+                // Decided and done at once: a permit that came meanwhile must not begin anything.
+                Some(leave) = self.leave.recv() => if self.leaves(leave) { return None },
                 event = self.hands.next() => return Some(event),
                 () = sleep => {
                     if self.is_due() {
@@ -188,6 +208,25 @@ impl<E: Effects, S: Store> Driver<E, S> {
                 }
             }
         }
+    }
+
+    /// A host in the middle of an activation would stay there: nobody would end it.
+    fn leaves(&self, Leave { force, answer }: Leave) -> bool {
+        let kind = self.ledger.state.kind();
+        let decided = match self.ledger.state.work() {
+            Some(work) if kind.is_active() && !force => Err(format!(
+                "{} is {kind} on this host, and leaving now would leave it between two releases; try again later",
+                work.assignment.release
+            )),
+            Some(_) | None => Ok(()),
+        };
+        let leaves = decided.is_ok();
+        if leaves {
+            self.shutdown.trigger(Cause::Requested(LEFT.to_owned()));
+        }
+        // Whoever asked may be gone; what was decided holds.
+        let _ = answer.send(decided);
+        leaves
     }
 
     fn heard(&mut self, heard: FromLink) -> Event {
@@ -263,6 +302,7 @@ impl<E: Effects, S: Store> Driver<E, S> {
                 | Effect::Reboot { .. }
                 | Effect::Verify { .. }
                 | Effect::RollBack { .. }
+                | Effect::VerifyBack { .. }
                 | Effect::Inspect
                 | Effect::Cleanup { .. } => self.hands.give(effect),
             }

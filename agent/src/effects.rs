@@ -13,7 +13,7 @@
 
 use std::future::Future;
 
-use comber_machine::{Change, Found, Recipe};
+use comber_machine::{Change, Found, Moment, Recipe};
 use comber_model::{Failure, ReleaseId, ReleaseName, Version};
 
 use crate::install::Fit;
@@ -39,6 +39,16 @@ pub trait Effects: Send + Sync + 'static {
     /// Changes nothing. Fails with class `preflight`.
     fn preflight(&self, change: &Change) -> impl Future<Output = Result<Fit, Failure>> + Send;
 
+    /// Notes durably what the host was like before the activation that is about to begin, for the checks after it. Once
+    /// for each permit, which `leave` tells apart: an activation taken up again after a crash keeps the first note.
+    /// Looks at the clock last: whatever noting took, an activation must not begin after its permit's end. Changes
+    /// nothing else. Fails with class `preflight`.
+    fn note(
+        &self,
+        change: &Change,
+        leave: &Moment,
+    ) -> impl Future<Output = Result<Noted, Failure>> + Send;
+
     /// Switches: stops what is active, makes `current` point to the release atomically and durably, starts it. For a
     /// removal: stops it and takes the link away; another version that is active by now is left alone. Begins from any
     /// state that an interrupted call, or a way back, left. Where it fails the host may be anything between old and
@@ -54,9 +64,14 @@ pub trait Effects: Send + Sync + 'static {
 
     /// Looks first whether the change holds: `current` points to the release with this digest, or no longer to it
     /// where it was removed; [`Verdict::Drifted`] where not. Then, but not for a removal, runs the checks of time
-    /// `after` until each has passed its number of times in a row. Changes nothing. Also called where nothing was
-    /// activated, to see whether what is there already is healthy.
-    fn verify(&self, change: &Change) -> impl Future<Output = Verdict> + Send;
+    /// `after` until each has passed its number of times in a row. Where the change was `activated`, the host itself is
+    /// also judged, against what was noted before: that it came up, and what failed since. Changes nothing. Also called
+    /// where nothing was activated, to see whether what is there already is healthy.
+    fn verify(&self, change: &Change, activated: bool) -> impl Future<Output = Verdict> + Send;
+
+    /// Proves that the host came up from the reboot on its way back as it was before. Changes nothing. Fails with class
+    /// `rollback`.
+    fn verify_back(&self, change: &Change) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Makes active again what [`Change::before`] names, or nothing, from any state that `activate`, `verify` or an
     /// interrupted call left, and starts it. Returns `Ok` only where that is surely so: the controller is told that
@@ -67,6 +82,15 @@ pub trait Effects: Send + Sync + 'static {
     /// Never what `current` points to, whatever `keep` says. A failure is logged by the implementation and left to
     /// the next call.
     fn cleanup(&self, product: &ReleaseName, keep: &[Version]) -> impl Future<Output = ()> + Send;
+}
+
+/// Whether an activation may begin once the host was noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    /// Its permit still lives.
+    Ready,
+    /// Its permit is over.
+    Lapsed,
 }
 
 /// What an activation came to.

@@ -4,6 +4,11 @@
 //! command that leaves a daemon behind leaves it the pipe's end too, and whoever waits for the end of a pipe then waits
 //! for the daemon. Invariant: when [`Exec::run`] returns an error or is dropped, the command's whole group is killed.
 
+mod call;
+mod pen;
+mod pump;
+mod read;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -15,6 +20,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 use tokio::process::{Child, Command};
+
+pub use call::{Call, Cut, Said};
+pub use read::Printed;
 
 use crate::surroundings::{ExpandError, Variables, expand};
 
@@ -29,14 +37,12 @@ const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-mod read;
-
-pub use read::Said;
-
 /// Runs commands. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Exec {
     scratch: PathBuf,
+    /// Of calls, between TERM and KILL.
+    grace: Duration,
 }
 
 /// One command to run.
@@ -106,6 +112,7 @@ impl Exec {
     pub fn new(scratch: impl Into<PathBuf>) -> Self {
         Self {
             scratch: scratch.into(),
+            grace: Self::default_grace(),
         }
     }
 
@@ -192,27 +199,37 @@ async fn start(
     command
         .args(&words[1..])
         .current_dir(run.dir)
-        .env_clear()
-        .env("PATH", SEARCH)
-        .env("HOME", "/root")
-        .env("LANG", "C.UTF-8")
-        // A shell then names the directory as the release knows it, `current`, and not what the link leads to today.
-        .env("PWD", run.dir)
-        .envs(run.variables)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(err)
         .kill_on_drop(true);
+    environment(&mut command, run.dir, run.variables);
+    spawn(&mut command).await.map_err(failed)
+}
+
+/// Nothing of the agent's own environment is passed on.
+fn environment(command: &mut Command, dir: &Path, variables: &Variables) {
+    command
+        .env_clear()
+        .env("PATH", SEARCH)
+        .env("HOME", "/root")
+        .env("LANG", "C.UTF-8")
+        // A shell then names the directory as the release knows it, `current`, and not what the link leads to today.
+        .env("PWD", dir)
+        .envs(variables);
+}
+
+async fn spawn(command: &mut Command) -> io::Result<Child> {
     for _ in 0..BUSY_TRIES {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
-            started => return started.map_err(failed),
+            started => return started,
         }
     }
-    command.spawn().map_err(failed)
+    command.spawn()
 }
 
 /// A relative program is one of the release, wherever the agent itself stands.
@@ -232,26 +249,31 @@ struct Group {
 
 impl Group {
     async fn kill(&mut self) {
-        self.signal();
+        self.signal(Signal::KILL);
         // Reaped, so that its number is free only now. It cannot resist, and an error means that it is gone.
         let _ = self.child.wait().await;
         self.ended = true;
     }
 
     /// The leader is not reaped yet, so the number cannot belong to anybody else.
-    fn signal(&self) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
             // It fails only where the whole group is gone.
-            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = kill_process_group(pid, signal);
         }
+    }
+
+    /// The leader's number; none once it is reaped.
+    fn pid(&self) -> Option<Pid> {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
+        pid.and_then(Pid::from_raw)
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.ended {
-            self.signal();
+            self.signal(Signal::KILL);
         }
     }
 }

@@ -16,6 +16,8 @@ pub enum Exit {
     Software = 70,
     /// The kernel or a file system refused something that the agent cannot do without.
     System = 71,
+    /// The host is in the middle of something that must end first.
+    NotNow = 73,
     /// Another agent runs with the same state directory.
     Running = 75,
     /// The configuration is wrong or the host is not enrolled: restarting changes nothing.

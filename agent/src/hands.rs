@@ -10,7 +10,7 @@ use std::sync::Arc;
 use comber_machine::{Answer, BootId, Effect, Event};
 use comber_model::{Failure, FailureClass};
 
-use crate::effects::{Effects, Verdict};
+use crate::effects::{Effects, Noted, Verdict};
 use crate::install::Fit;
 
 type Running = Pin<Box<dyn Future<Output = Option<Event>> + Send>>;
@@ -93,7 +93,8 @@ fn belongs_to_attempt(effect: &Effect) -> bool {
         | Effect::Activate { .. }
         | Effect::Reboot { .. }
         | Effect::Verify { .. }
-        | Effect::RollBack { .. } => true,
+        | Effect::RollBack { .. }
+        | Effect::VerifyBack { .. } => true,
         Effect::Inspect | Effect::Cleanup { .. } | Effect::Cancel | Effect::Publish => false,
     }
 }
@@ -114,7 +115,14 @@ fn begin<E: Effects>(effects: Arc<E>, effect: &Effect, here: &BootId) -> Running
                 }
             })))
         }),
-        Effect::Activate { change, leave: _ } => Box::pin(async move {
+        Effect::Activate { change, leave } => Box::pin(async move {
+            if let Some(leave) = leave {
+                match effects.note(&change, &leave).await {
+                    Ok(Noted::Ready) => {}
+                    Ok(Noted::Lapsed) => return Some(Event::Answer(Answer::LeaveLapsed)),
+                    Err(failure) => return Some(Event::Answer(Answer::StepFailed(failure))),
+                }
+            }
             let activated = effects.activate(&change).await;
             Some(answer(activated.map(|activated| Answer::ActivationDone {
                 needs_reboot: activated.needs_reboot,
@@ -124,11 +132,19 @@ fn begin<E: Effects>(effects: Arc<E>, effect: &Effect, here: &BootId) -> Running
             let refused = effects.reboot(&release).await.err();
             refused.map(|why| Event::Answer(Answer::RebootRefused { why }))
         }),
-        Effect::Verify { change } => Box::pin(async move {
-            Some(Event::Answer(match effects.verify(&change).await {
-                Verdict::Passed => Answer::ChecksPassed,
-                Verdict::Failed(failure) => Answer::ChecksFailed(failure),
-                Verdict::Drifted => Answer::Drifted,
+        Effect::Verify { change, activated } => Box::pin(async move {
+            Some(Event::Answer(
+                match effects.verify(&change, activated).await {
+                    Verdict::Passed => Answer::ChecksPassed,
+                    Verdict::Failed(failure) => Answer::ChecksFailed(failure),
+                    Verdict::Drifted => Answer::Drifted,
+                },
+            ))
+        }),
+        Effect::VerifyBack { change } => Box::pin(async move {
+            Some(Event::Answer(match effects.verify_back(&change).await {
+                Ok(()) => Answer::ChecksPassed,
+                Err(failure) => Answer::ChecksFailed(failure),
             }))
         }),
         Effect::RollBack { change } => Box::pin(async move {

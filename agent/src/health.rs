@@ -4,6 +4,7 @@
 //! Invariant: a pass means that each check passed `successes` times in a row, the last time just now.
 
 mod probe;
+mod whole;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use thiserror::Error;
 use crate::exec::Exec;
 use crate::surroundings::Variables;
 use probe::ProbeError;
+pub use whole::{Whole, WholeError};
 
 /// What the checks of one release are made with.
 #[derive(Debug)]

@@ -9,17 +9,18 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use comber_machine::{Active, Change, Found, Recipe};
-use comber_model::release::{Check, When};
+use comber_machine::{Active, Change, Found, Moment, Recipe};
+use comber_model::release::{Check, Manifest, RebootPolicy, SystemChecks, When};
 use comber_model::{
     Action, Artifact, Failure, FailureClass, Installed, ReleaseId, ReleaseName, Version,
 };
 use comber_runtime::clock::Clock;
 use comber_runtime::telemetry::error_chain;
 
-use crate::effects::{Activated, Effects, Verdict};
+use crate::before::Before;
+use crate::effects::{Activated, Effects, Noted, Verdict};
 use crate::fetch::{Fetcher, Source};
-use crate::health::Health;
+use crate::health::{Health, Whole};
 use crate::install::{Activation, Current, Fit, InstallError, Installer, Kind, Record, Site};
 use crate::preflight::{self, Need};
 use crate::reboot::Reboot;
@@ -35,16 +36,24 @@ pub struct HostEffects<S> {
     site: Site,
     fetcher: Fetcher<S>,
     reboot: Reboot,
+    whole: Whole,
     clock: Clock,
 }
 
 impl<S: Source> HostEffects<S> {
     /// Puts them together.
-    pub fn new(site: Site, fetcher: Fetcher<S>, reboot: Reboot, clock: Clock) -> Self {
+    pub fn new(
+        site: Site,
+        fetcher: Fetcher<S>,
+        reboot: Reboot,
+        whole: Whole,
+        clock: Clock,
+    ) -> Self {
         Self {
             site,
             fetcher,
             reboot,
+            whole,
             clock,
         }
     }
@@ -204,7 +213,77 @@ impl<S: Source> HostEffects<S> {
         let health = self.health(self.site.release_dir(&record), &record, None);
         let passed = health.all(&checks, within.min(BEFORE_MAX)).await;
         passed.map_err(fails(class))?;
+        self.whole.can_judge().await.map_err(fails(class))?;
         Ok(Fit::Fits)
+    }
+
+    /// What the release wants of the whole host; the usual where it is not there to say.
+    fn system_checks(&self, change: &Change) -> SystemChecks {
+        let record = match &change.action {
+            Action::Install { artifact } => self.record(&change.release, artifact),
+            Action::Remove => Ok(None),
+        };
+        let record = record.ok().flatten();
+        record.map_or_else(SystemChecks::default, |record| record.manifest.system)
+    }
+
+    /// True where the host runs in another boot than the one in which the activation began.
+    fn rebooted(&self, before: &Before) -> Result<bool, Failure> {
+        let boot_id = self.reboot.boot_id();
+        Ok(boot_id.map_err(fails(FailureClass::Reboot))? != before.boot_id)
+    }
+
+    /// What must hold before the release's own checks: a host that is not up yet fails them for nothing. Returns what was
+    /// noted before the activation, and whether it booted since.
+    async fn up(
+        &self,
+        change: &Change,
+        record: &Record,
+    ) -> Result<(Option<Before>, bool), Failure> {
+        let before = self
+            .whole
+            .before(change)
+            .map_err(fails(FailureClass::Health))?;
+        let rebooted = match &before {
+            Some(before) => self.rebooted(before)?,
+            // Begun by an agent that noted nothing.
+            None => record.manifest.reboot != RebootPolicy::Never,
+        };
+        if rebooted {
+            let up = self.whole.came_up(record.manifest.system.up).await;
+            up.map_err(fails(FailureClass::Reboot))?;
+        }
+        Ok((before, rebooted))
+    }
+
+    /// All that an activated release is judged by, in an order in which the first failure is the most telling one.
+    async fn judge(
+        &self,
+        change: &Change,
+        record: &Record,
+        health: &Health,
+    ) -> Result<(), Failure> {
+        let class = FailureClass::Health;
+        let (before, rebooted) = self.up(change, record).await?;
+        let Manifest {
+            timeouts, system, ..
+        } = &record.manifest;
+        let proved = self.site.installer(record).prove().await;
+        proved.map_err(fails(class))?;
+        let reached = async {
+            if !system.controller {
+                return Ok(());
+            }
+            let reached = self.whole.reaches_controller(rebooted, timeouts.verify);
+            reached.await
+        };
+        let checks: Vec<&Check> = record.manifest.checks_when(When::After).collect();
+        let passed = health.all(&checks, timeouts.verify);
+        let (passed, reached) = tokio::join!(passed, reached);
+        passed.map_err(fails(class))?;
+        let settled = self.whole.nothing_new_failed(before.as_ref(), system).await;
+        settled.map_err(fails(class))?;
+        reached.map_err(fails(class))
     }
 
     fn active_versions(&self) -> Result<BTreeMap<ReleaseName, Version>, InstallError> {
@@ -266,7 +345,7 @@ impl<S: Source> HostEffects<S> {
         back.map_err(fails(class))
     }
 
-    async fn verdict(&self, change: &Change) -> Result<Verdict, InstallError> {
+    async fn verdict(&self, change: &Change, activated: bool) -> Result<Verdict, InstallError> {
         let active = self.active(&change.release.name)?;
         let Action::Install { artifact } = &change.action else {
             return Ok(match active {
@@ -277,22 +356,31 @@ impl<S: Source> HostEffects<S> {
         let Some(record) = active.filter(|active| active.artifact.digest == artifact.digest) else {
             return Ok(Verdict::Drifted);
         };
-        let installer = self.site.installer(&record);
-        if let Err(error) = installer.prove().await {
-            return Ok(Verdict::Failed(fails(FailureClass::Health)(error)));
-        }
         let before = self.before(change)?;
         let dir = self.site.current_dir(&record);
         let health = self.health(dir, &record, before.as_ref());
-        let checks: Vec<&Check> = record.manifest.checks_when(When::After).collect();
-        let passed = health.all(&checks, record.manifest.timeouts.verify).await;
-        if let Err(error) = passed {
-            return Ok(Verdict::Failed(fails(FailureClass::Health)(error)));
+        let judged = if activated {
+            self.judge(change, &record, &health).await
+        } else {
+            self.look_at(&record, &health).await
+        };
+        if let Err(failure) = judged {
+            return Ok(Verdict::Failed(failure));
         }
-        Ok(match installer.commit().await {
+        Ok(match self.site.installer(&record).commit().await {
             Ok(()) => Verdict::Passed,
             Err(error) => Verdict::Failed(fails(FailureClass::Install)(error)),
         })
+    }
+
+    /// Nothing was activated, so only the release is judged.
+    async fn look_at(&self, record: &Record, health: &Health) -> Result<(), Failure> {
+        let class = FailureClass::Health;
+        let proved = self.site.installer(record).prove().await;
+        proved.map_err(fails(class))?;
+        let checks: Vec<&Check> = record.manifest.checks_when(When::After).collect();
+        let passed = health.all(&checks, record.manifest.timeouts.verify).await;
+        passed.map_err(fails(class))
     }
 
     fn look(&self) -> Result<Found, InstallError> {
@@ -315,7 +403,11 @@ impl<S: Source> HostEffects<S> {
             }
             let mut kept = std::collections::BTreeSet::new();
             for record in self.site.catalog.of(&product)? {
-                if self.site.installer(&record).is_staged()? {
+                let installer = self.site.installer(&record);
+                if installer.is_unfinished() {
+                    found.unfinished.insert(product.clone());
+                }
+                if installer.is_staged()? {
                     kept.insert(record.manifest.version);
                 }
             }
@@ -348,31 +440,55 @@ impl<S: Source + 'static> Effects for HostEffects<S> {
         }
     }
 
+    async fn note(&self, change: &Change, leave: &Moment) -> Result<Noted, Failure> {
+        let exec = &self.site.exec;
+        let noted = self.whole.note(change, leave, &self.reboot, exec).await;
+        noted.map_err(fails(FailureClass::Preflight))
+    }
+
     async fn activate(&self, change: &Change) -> Result<Activated, Failure> {
+        let class = FailureClass::Install;
         let switched = self.switch(change).await;
-        let activation = switched.map_err(fails(FailureClass::Install))?;
+        let activation = switched.map_err(fails(class))?;
+        let before = self.whole.before(change).map_err(fails(class))?;
+        let now = self.reboot.need.mark(&self.site.exec).await;
+        let before = before.map(|before| before.reboot);
         Ok(Activated {
-            needs_reboot: activation.needs_reboot || self.reboot.is_required(),
+            needs_reboot: activation.needs_reboot
+                || self.reboot.need.is_needed(before.as_ref(), &now),
         })
     }
 
     async fn reboot(&self, release: &ReleaseId) -> Result<(), String> {
-        let active = self.active(&release.name);
-        if let Some(record) = active.map_err(|error| error_chain(&error))? {
-            let installer = self.site.installer(&record);
+        let (exec, name) = (&self.site.exec, release.to_string());
+        let may = self.reboot.may(exec, &name).await;
+        may.map_err(|error| error_chain(&error))?;
+        // On the way back nothing of the product may be active.
+        let installer = self.any(&release.name);
+        if let Some(installer) = installer.map_err(|error| error_chain(&error))? {
             let asked = installer.reboot().await;
             if asked.map_err(|error| error_chain(&error))? {
                 return Ok(());
             }
         }
         tracing::info!(%release, "asks the host to reboot");
-        let asked = self.reboot.ask(&self.site.exec).await;
+        let asked = self.reboot.ask(exec, &name).await;
         asked.map_err(|error| error_chain(&error))
     }
 
-    async fn verify(&self, change: &Change) -> Verdict {
-        let verdict = self.verdict(change).await;
+    async fn verify(&self, change: &Change, activated: bool) -> Verdict {
+        let verdict = self.verdict(change, activated).await;
         verdict.unwrap_or_else(|error| Verdict::Failed(fails(FailureClass::Health)(error)))
+    }
+
+    async fn verify_back(&self, change: &Change) -> Result<(), Failure> {
+        let class = FailureClass::Rollback;
+        let checks = self.system_checks(change);
+        let up = self.whole.came_up(checks.up).await;
+        up.map_err(fails(class))?;
+        let before = self.whole.before(change).map_err(fails(class))?;
+        let settled = self.whole.nothing_new_failed(before.as_ref(), &checks);
+        settled.await.map_err(fails(class))
     }
 
     async fn roll_back(&self, change: &Change) -> Result<(), Failure> {
@@ -381,6 +497,7 @@ impl<S: Source + 'static> Effects for HostEffects<S> {
 
     async fn cleanup(&self, product: &ReleaseName, keep: &[Version]) {
         self.fetcher.discard_all();
+        self.whole.forget();
         let cleaned = match self.any(product) {
             Ok(Some(installer)) => installer.cleanup(keep).await,
             Ok(None) => Ok(()),

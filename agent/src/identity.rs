@@ -214,6 +214,15 @@ pub fn save_enrolled(
     Ok(())
 }
 
+/// Makes the host one that belongs nowhere. Blocking. The key goes first; a crash between the two leaves an address that
+/// nothing uses.
+pub fn remove(state_dir: &Path) -> Result<(), StoreError> {
+    let _lock = Lock::take(&state_dir.join(IDENTITY_LOCK))?;
+    fsx::remove_durable(&identity_path(state_dir))?;
+    fsx::remove_durable(&state_dir.join(ENROLMENT_FILE))?;
+    Ok(())
+}
+
 fn identity_path(state_dir: &Path) -> PathBuf {
     state_dir.join(IDENTITY_FILE)
 }

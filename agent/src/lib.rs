@@ -9,10 +9,11 @@
 //! ```
 //!
 //! One task owns the ledger and all of the host's changes ([`driver`]); the others hold the link, the certificate, the
-//! facts and the service manager, and every channel between them is bounded or holds the newest only. Decisions are
+//! facts, the service manager and the socket of the subcommands ([`local`]), and every channel between them is bounded or holds the newest only. Decisions are
 //! made in `comber-machine`; this crate acts. `app` is the one place that puts it together.
 
 pub mod app;
+pub mod before;
 pub mod cli;
 pub mod config;
 pub mod driver;
@@ -24,24 +25,33 @@ pub mod facts;
 pub mod facts_watch;
 pub mod feed;
 pub mod fetch;
+pub mod first_boot;
 mod hands;
 pub mod health;
+pub mod history;
 pub mod host_effects;
 pub mod identity;
 pub mod install;
 pub mod ledger;
+pub mod leftovers;
 pub mod link;
+pub mod local;
 pub mod lock;
 pub mod manager;
+pub mod packages;
 pub mod preflight;
+pub mod query;
 pub mod reboot;
 pub mod renew;
+pub mod service;
 pub mod status;
 pub mod surroundings;
+pub mod systemd;
 #[cfg(test)]
 mod testing;
 pub mod trust;
+pub mod trusted;
 
 pub use driver::{Driver, FromLink, Handle, Parts};
-pub use effects::{Activated, Effects, Verdict};
+pub use effects::{Activated, Effects, Noted, Verdict};
 pub use ledger::LedgerFile;

@@ -4,6 +4,7 @@
 //!   driver ──watch<HostStatus>──> session ──ActualState──> controller
 //!   driver <──watch<LinkView>──── session <──DesiredState── controller
 //!   facts  ──watch<Facts>───────> ReportFacts, when they differ from those last acknowledged
+//!          ──watch<Packages>────> ReportPackages, when they differ from those that the controller holds
 //! ```
 //!
 //! Level-triggered on both sides: each message says everything, and of states that follow each other quickly only the
@@ -12,7 +13,9 @@
 
 mod calls;
 mod facts;
+mod packages;
 mod session;
+mod state;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,6 +30,9 @@ use http::Uri;
 use tokio::sync::watch;
 
 pub use calls::{CallError, Callee, IssuedPem, enrol, renew};
+pub use packages::Packages;
+pub(crate) use state::poked;
+pub use state::{LinkState, Poke, Pokes, Reach};
 
 use crate::{config::LinkSettings, identity::IdentityStore};
 use facts::Acknowledged;
@@ -37,6 +43,8 @@ use session::Ended;
 pub struct LinkView {
     /// Whether the stream is open.
     pub connected: bool,
+    /// How often it was opened: tells that it is back, also to whoever did not see it gone.
+    pub opened: u64,
     /// The last valid desired state, with the epoch of the controller that sent it.
     pub desired: Option<([u8; 16], Desired)>,
     /// How many valid desired states have come: tells that the same one came again.
@@ -56,10 +64,16 @@ pub struct Link {
     pub clock: Clock,
     /// What the driver has made durable.
     pub status: watch::Receiver<HostStatus>,
-    /// What the host says of itself.
-    pub facts: watch::Receiver<Facts>,
+    /// What the host says of itself; `None` until it was looked at.
+    pub facts: watch::Receiver<Option<Facts>>,
+    /// What is installed on it.
+    pub packages: Packages,
     /// For the driver.
     pub view: watch::Sender<LinkView>,
+    /// For people.
+    pub state: watch::Sender<LinkState>,
+    /// Hurries it.
+    pub pokes: watch::Receiver<Poke>,
 }
 
 impl Link {
@@ -77,13 +91,30 @@ impl Link {
             let lasted = self.clock.boot().saturating_sub(started);
             let max = self.settings.backoff_max;
             let delay = delay(&mut backoff, &ended, lasted, max, random_or(u64::MAX));
+            if matches!(ended, Ended::Asked) {
+                continue;
+            }
+            self.show_ended(&ended, delay);
             log(&ended, delay, &mut told);
             tokio::select! {
-                // Both arms are cancel-safe: a timer and a token.
+                // All arms are cancel-safe: a timer, a poke and a token.
                 () = tokio::time::sleep(delay) => {}
+                _ = poked(&mut self.pokes) => {}
                 _ = shutdown.wait() => return,
             }
         }
+    }
+
+    fn show_ended(&self, ended: &Ended, delay: Duration) {
+        let was_open = matches!(ended, Ended::Closed { .. });
+        self.state.send_modify(|state| {
+            if was_open || state.since.is_none() {
+                state.since = Some(self.clock.wall());
+            }
+            state.last_error = Some(ended.to_string());
+            state.next_try = Some(self.clock.boot().saturating_add(delay));
+            state.ended = state.ended.wrapping_add(1);
+        });
     }
 
     async fn once(&mut self, acknowledged: &mut Acknowledged, shutdown: &Shutdown) -> Ended {
@@ -113,7 +144,7 @@ fn delay(
     match ended {
         // Nothing helps but another identity, which is looked for at the slowest pace.
         Ended::Expired { .. } => max / 2 + fraction(max / 2, random),
-        Ended::Closed { .. } | Ended::Shutdown => {
+        Ended::Closed { .. } | Ended::Shutdown | Ended::Asked => {
             if lasted >= backoff.ceiling() {
                 backoff.reset();
             }
@@ -141,7 +172,7 @@ fn log(ended: &Ended, delay: Duration, told: &mut String) {
     let again = *told == reason;
     let retry_in = humantime(delay);
     match ended {
-        Ended::Shutdown => {}
+        Ended::Shutdown | Ended::Asked => {}
         Ended::Closed { .. } => tracing::info!(reason, retry_in, "link closed"),
         Ended::NotOpened { .. } if again => tracing::debug!(reason, retry_in, "still no link"),
         Ended::NotOpened { .. } => tracing::warn!(reason, retry_in, "no link to the controller"),

@@ -1,11 +1,14 @@
 //! `comber-agent status`: what this host does, since when, what it waits for and what comes next.
 //!
-//! Reads the ledger, the identity and a lock, and changes nothing: it works beside a running agent, after a crash, and
-//! as long as there is no agent at all. Invariant: what it says of the work is what the ledger holds.
+//! Reads the ledger, the identity and a lock, and changes nothing: it works beside a running agent, which adds how its
+//! link is, after a crash, and as long as there is no agent at all. Invariant: what it says of the work is what the ledger holds.
 
 mod waits;
 
-use std::{fmt, path::Path};
+use std::{
+    fmt::{self, Write as _},
+    path::Path,
+};
 
 use comber_machine::{Ledger, Now};
 use comber_runtime::clock::Clock;
@@ -14,6 +17,7 @@ use serde::Serialize;
 
 use crate::{
     identity,
+    local::LinkReport,
     lock::{AGENT_LOCK, Lock},
 };
 use waits::Waits;
@@ -27,6 +31,8 @@ pub struct Report {
     pub controller: Option<String>,
     /// Whether an agent runs now.
     pub running: bool,
+    /// How its link is; absent where none runs or it does not say.
+    pub link: Option<LinkReport>,
     /// Highest generation accepted.
     pub generation: u64,
     /// Where the machine stands.
@@ -119,6 +125,7 @@ impl Report {
             host: host.map(|host| host.to_string()),
             controller,
             running: Lock::is_held(&state_dir.join(AGENT_LOCK)),
+            link: None,
             generation: status.generation.0,
             state: status.state.as_str(),
             since: status.since,
@@ -159,6 +166,28 @@ fn bad(ledger: &Ledger) -> Vec<Bad> {
     ledger.locally_bad.iter().map(entry).collect()
 }
 
+/// The link in one line.
+fn told(link: &LinkReport) -> String {
+    let mut text = if link.connected {
+        "open".to_owned()
+    } else {
+        "not open".to_owned()
+    };
+    // Writing to a text cannot fail.
+    if let Some(since) = link.since {
+        let _ = write!(text, " since {}", since.strftime("%Y-%m-%d %H:%M:%S UTC"));
+    }
+    if let (false, Some(error)) = (link.connected, &link.last_error) {
+        let _ = write!(text, ", {error}");
+    }
+    if let Some(millis) = link.next_try_ms {
+        let left = std::time::Duration::from_secs(millis.div_ceil(1000));
+        let left = comber_model::duration::format(left);
+        let _ = write!(text, "; tried again in {left}");
+    }
+    text
+}
+
 /// For people: one fact a line, nothing that is not so.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,6 +209,9 @@ impl fmt::Display for Report {
                 "not running"
             }
         )?;
+        if let Some(link) = &self.link {
+            writeln!(f, "link         {}", told(link))?;
+        }
         write!(f, "state        {}", self.state)?;
         if let Some(Attempt {
             release,

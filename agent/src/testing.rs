@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::exec::Exec;
 use crate::install::{Catalog, Jobs, Record, Site};
 use crate::surroundings::Variables;
+use crate::systemd::{Systemd, Use};
 use crate::trust::{Unverified, Verified};
 
 /// Removed at its end.
@@ -45,6 +46,45 @@ impl TestHost {
 
     pub(crate) fn site(&self) -> Site {
         site_at(self.dir.path())
+    }
+
+    /// A host that runs systemd, as far as its clients say: what they answer with are files of the same directory, and
+    /// what they are asked is in the log.
+    pub(crate) fn systemd(&self) -> Systemd {
+        let dir = self.dir.path().join("systemd");
+        fs::create_dir_all(&dir).unwrap();
+        for (file, text) in [
+            ("state", "running"),
+            ("failed", ""),
+            ("inhibitors", r#"{"type":"a(ssssuu)","data":[[]]}"#),
+            ("sessions", r#"{"type":"a(susso)","data":[[]]}"#),
+        ] {
+            fs::write(dir.join(file), text).unwrap();
+        }
+        let log = self.dir.path().join("log").display().to_string();
+        let here = dir.display();
+        program(
+            &dir.join("systemctl"),
+            &format!(
+                "case $1 in list-units) cat {here}/failed;; is-system-running) cat {here}/state;; esac"
+            ),
+        );
+        program(
+            &dir.join("busctl"),
+            &format!(
+                "shift 2; case \"$*\" in *ListInhibitors*) cat {here}/inhibitors;; *ListSessions*) cat {here}/sessions;; \
+                 get-property*) cat {here}/$(basename $3);; *) shift 4; echo \"logind $*\" >>{log};; esac"
+            ),
+        );
+        program(&dir.join("wall"), &format!("echo \"wall $*\" >>{log}"));
+        let path = format!("{here}:/usr/bin:/bin");
+        let variables = Variables::from([("PATH".to_owned(), path)]);
+        Systemd::new(Exec::new(self.state()), variables, Use::Yes)
+    }
+
+    /// What systemd's clients answer from now on.
+    pub(crate) fn answers(&self, file: &str, text: &str) {
+        fs::write(self.dir.path().join("systemd").join(file), text).unwrap();
     }
 
     /// What the commands of releases wrote down.
@@ -112,6 +152,40 @@ impl TestHost {
         self.build(name, version, "", &format!("path = \"{path}\""))
     }
 
+    /// A release of `webapp` for the module `m` with these files; `release` and `recipe` go on behind what must be said.
+    pub(crate) fn module_release(
+        &self,
+        version: &str,
+        release: &str,
+        recipe: &str,
+        files: &[(&str, &[u8])],
+    ) -> Verified {
+        let source = tempfile::tempdir_in(self.dir.path()).unwrap();
+        for (name, bytes) in files {
+            let path = source.path().join("files").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, bytes).unwrap();
+            let mode = if bytes.starts_with(b"#!") {
+                0o755
+            } else {
+                0o644
+            };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let manifest = format!(
+            "name = \"webapp\"\nversion = \"{version}\"\n{release}\n\
+             [installer]\ntype = \"module\"\nmodule = \"m\"\n{recipe}\n"
+        );
+        fs::write(source.path().join("release.toml"), manifest).unwrap();
+        let out = self.dir.path().join(format!("webapp-{version}.bundle"));
+        let built = comber_bundle::build(source.path(), &out, &mut |_| {}).unwrap();
+        let unverified = Unverified {
+            path: built.path,
+            artifact: built.artifact,
+        };
+        unverified.verify(&built.listing.manifest().id()).unwrap()
+    }
+
     fn build(
         &self,
         name: &str,
@@ -140,12 +214,19 @@ impl TestHost {
     }
 }
 
+/// A program that is a shell script.
+pub(crate) fn program(path: &Path, body: &str) {
+    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// The site of a host in that directory.
 pub(crate) fn site_at(dir: &Path) -> Site {
     let log = dir.join("log").to_str().unwrap().to_owned();
     Site {
         root: dir.join("root"),
         shelves: dir.join("state/shelves"),
+        modules: vec![dir.join("modules")],
         exec: Exec::new(dir.join("state")),
         variables: Variables::from([("LOG".to_owned(), log)]),
         catalog: Catalog::new(&dir.join("state")),

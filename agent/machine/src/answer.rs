@@ -36,9 +36,16 @@ impl Moving<'_> {
             } => self.looking(work, recipe, answer),
             State::RollingBack {
                 work,
+                failure,
+                booted: true,
+                ..
+            } => self.coming_up(&work, failure, answer),
+            State::RollingBack {
+                work,
                 recipe,
                 failure,
                 lapsed,
+                booted: false,
                 ..
             } => self.rolling_back(work, recipe, failure, lapsed, answer),
             State::Idle
@@ -203,6 +210,25 @@ impl Moving<'_> {
             | Answer::ChecksPassed
             | Answer::ChecksFailed(_)
             | Answer::Drifted => return self.unexpected(),
+        }
+        Ok(())
+    }
+
+    /// After the reboot on the way back.
+    fn coming_up(&mut self, work: &Work, failure: Failure, answer: Answer) -> Result<(), Reason> {
+        match answer {
+            Answer::ChecksPassed => self.rolled_back(work, failure),
+            Answer::ChecksFailed(last) => self.broken(work, lost(&last.detail, &failure)),
+            Answer::Fetched { .. }
+            | Answer::PreflightPassed
+            | Answer::NotApplicable(_)
+            | Answer::StepFailed(_)
+            | Answer::LeaveLapsed
+            | Answer::ActivationDone { .. }
+            | Answer::RebootRefused { .. }
+            | Answer::Drifted
+            | Answer::RolledBack
+            | Answer::RollBackFailed(_) => return self.unexpected(),
         }
         Ok(())
     }

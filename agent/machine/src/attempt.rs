@@ -230,14 +230,39 @@ impl Moving<'_> {
     pub(crate) fn verify(&mut self, work: Work, recipe: Recipe, activated: bool) {
         self.run(Effect::Verify {
             change: work.change(),
+            activated,
         });
-        let deadline = self.now.after(recipe.verifying(self.policy));
+        let rebooted = work.rebooted(&self.now.boot_id);
+        let deadline = self.now.after(recipe.verifying(self.policy, rebooted));
         self.enter(State::Verifying {
             work,
             recipe,
             activated,
             deadline,
             resumed: 0,
+        });
+    }
+
+    /// The host booted out of what was undone: it must come up as before, or it is not back.
+    pub(crate) fn verify_back(
+        &mut self,
+        work: Work,
+        recipe: Recipe,
+        failure: Failure,
+        resumed: u32,
+    ) {
+        self.run(Effect::VerifyBack {
+            change: work.change(),
+        });
+        let deadline = self.now.after(recipe.coming_up(self.policy));
+        self.enter(State::RollingBack {
+            work,
+            recipe,
+            failure,
+            deadline,
+            resumed,
+            lapsed: false,
+            booted: true,
         });
     }
 
@@ -260,6 +285,7 @@ impl Moving<'_> {
             deadline,
             resumed: 0,
             lapsed: false,
+            booted: false,
         });
     }
 
@@ -279,6 +305,7 @@ impl Moving<'_> {
             deadline,
             resumed: 0,
             lapsed: true,
+            booted: false,
         });
     }
 

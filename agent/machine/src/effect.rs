@@ -42,10 +42,18 @@ pub enum Effect {
     Verify {
         /// What was changed, or is only looked at.
         change: Change,
+        /// False where it is only looked at: then the rest of the host is none of this work's business.
+        activated: bool,
     },
     /// Go back to what was active before, from whatever state the activation left.
     RollBack {
         /// What to undo.
+        change: Change,
+    },
+    /// Prove that the host came up again on what was active before: it booted out of what was undone. Answered as
+    /// `Verify`, without `Drifted`.
+    VerifyBack {
+        /// What was undone.
         change: Change,
     },
     /// Look at the disk; answered by `Event::Observed`.

@@ -17,8 +17,9 @@
 //!    └── nothing to do: look ───┘ │ check failed                            │ never rebooted │ failed
 //!                                 v                                         v                │
 //!   Idle <──── RolledBack <──── RollingBack <────────────────────────────────────────────────┘
-//!   report         ^              │       │  failed, or no way back
-//!   acknowledged   └─ Rebooting <─┘       └──────────────────────> Broken  (stays until somebody decides)
+//!   report                        │  ^    │  failed, or no way back
+//!   acknowledged      Rebooting <─┘  │    └──────────────────────> Broken  (stays until somebody decides)
+//!                         └──────────┘
 //! ```
 //!
 //! - `Idle` → `Fetching`: an assignment of a generation not seen before. Also from `Committed`, `RolledBack` (their
@@ -44,9 +45,12 @@
 //! - `Activating` → `Rebooting` → `Verifying`: where the release needs a reboot. The boot to leave is noted before; any
 //!   other boot is the proof. A refused reboot is asked for again until its deadline.
 //! - → `RollingBack`: the switch, the reboot or a check failed, or was interrupted more often than
-//!   [`Policy::resumes_max`], or was undone from outside while the agent was away. The release is locally bad from here on, until it is committed on this host.
-//! - `RollingBack` → `Rebooting` → `RolledBack`: where the host may have booted into what is undone.
-//! - → `Broken`: going back failed, or the release is irreversible. What is active then is looked up on the disk.
+//!   [`Policy::resumes_max`], or was undone from outside while the agent was away. The release is locally bad from here
+//!   on, until it is committed on this host.
+//! - `RollingBack` → `Rebooting` → `RollingBack` → `RolledBack`: where the host may have booted into what is undone. After
+//!   that reboot it only proves that it came up as before.
+//! - → `Broken`: going back failed, the host did not come up from it as before, or the release is irreversible. What is
+//!   active then is looked up on the disk.
 //!
 //! A deadline is a point on the clock of one boot, kept in the state ([`next_deadline`]): a jump of the wall clock does
 //! not move it, and a start of agent or host gives the step a new one, a bounded number of times.

@@ -94,10 +94,18 @@ impl Moving<'_> {
                 failure,
                 resumed,
                 lapsed,
+                booted,
                 ..
             } => {
                 let resumed = resumed.saturating_add(1);
-                self.resume_rolling_back(work, recipe, failure, lapsed, resumed);
+                if resumed > self.policy.roll_back_resumes_max {
+                    let last = interrupted(FailureClass::Rollback, "going back", resumed);
+                    self.broken(&work, lost(&last.detail, &failure));
+                } else if booted {
+                    self.verify_back(work, recipe, failure, resumed);
+                } else {
+                    self.resume_rolling_back(work, recipe, failure, lapsed, resumed);
+                }
             }
         }
     }
@@ -145,8 +153,10 @@ impl Moving<'_> {
         }
         self.run(Effect::Verify {
             change: work.change(),
+            activated,
         });
-        let deadline = self.now.after(recipe.verifying(self.policy));
+        let rebooted = work.rebooted(&self.now.boot_id);
+        let deadline = self.now.after(recipe.verifying(self.policy, rebooted));
         self.enter(State::Verifying {
             work,
             recipe,
@@ -164,10 +174,6 @@ impl Moving<'_> {
         lapsed: bool,
         resumed: u32,
     ) {
-        if resumed > self.policy.roll_back_resumes_max {
-            let last = interrupted(FailureClass::Rollback, "going back", resumed);
-            return self.broken(&work, lost(&last.detail, &failure));
-        }
         self.run(Effect::RollBack {
             change: work.change(),
         });
@@ -179,6 +185,7 @@ impl Moving<'_> {
             deadline,
             resumed,
             lapsed,
+            booted: false,
         });
     }
 
@@ -189,7 +196,8 @@ impl Moving<'_> {
         }
         for (product, versions) in &found.kept {
             let keep = self.next.kept(product);
-            if versions.iter().any(|version| !keep.contains(version)) {
+            let is_too_much = versions.iter().any(|version| !keep.contains(version));
+            if is_too_much || found.unfinished.contains(product) {
                 let product = product.clone();
                 self.run(Effect::Cleanup { product, keep });
             }

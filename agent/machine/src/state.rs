@@ -104,6 +104,10 @@ pub enum State {
         /// makes sure that it runs what it ran, and asks again.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         lapsed: bool,
+        /// True once the host has booted out of what was undone: it only has to prove that it came up as before. An
+        /// agent that does not know the field goes back and reboots once more, which is harmless.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        booted: bool,
     },
     /// Is back; its report is not acknowledged.
     RolledBack {
@@ -135,6 +139,11 @@ pub struct Work {
 }
 
 impl Work {
+    /// True where the host runs in another boot by now than the one in which the activation began.
+    pub(crate) fn rebooted(&self, now: &BootId) -> bool {
+        self.began_in.as_ref().is_some_and(|began| began != now)
+    }
+
     /// What the effects need to know of it.
     pub fn change(&self) -> Change {
         Change {

@@ -63,7 +63,7 @@ impl Moving<'_> {
                     Way::Forward => {
                         self.verify(work, recipe, true);
                     }
-                    Way::Back { failure } => self.rolled_back(&work, failure),
+                    Way::Back { failure } => self.verify_back(work, recipe, failure, 0),
                 }
                 Ok(())
             }
@@ -108,7 +108,8 @@ impl Moving<'_> {
                 activated,
                 ..
             } => {
-                let limit = recipe.verifying(self.policy);
+                let rebooted = work.rebooted(&self.now.boot_id);
+                let limit = recipe.verifying(self.policy, rebooted);
                 let failure = too_long(FailureClass::Health, "the verification", limit);
                 if activated {
                     self.fail_active(work, recipe, failure);
@@ -120,10 +121,15 @@ impl Moving<'_> {
                 work,
                 recipe,
                 failure,
+                booted,
                 ..
             } => {
-                let limit = recipe.switching(self.policy);
-                let last = too_long(FailureClass::Rollback, "going back", limit);
+                let (step, limit) = if booted {
+                    ("coming up again", recipe.coming_up(self.policy))
+                } else {
+                    ("going back", recipe.switching(self.policy))
+                };
+                let last = too_long(FailureClass::Rollback, step, limit);
                 self.broken(&work, lost(&last.detail, &failure));
             }
             State::Idle

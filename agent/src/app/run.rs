@@ -4,7 +4,7 @@
 //!   driver   Event in <── feed <── link (LinkView)        one stream to the controller
 //!            HostStatus out ─────> link, manager
 //!   renewal  IdentityStore <─────> link, fetch            the certificate
-//!   facts    Facts ──────────────> link                   read every ten minutes
+//!   facts    Facts, packages ────> link                   read every ten minutes
 //!   manager  one line and signs of life for systemd
 //! ```
 //!
@@ -19,7 +19,9 @@ use comber_runtime::{
     environment, fsx,
     shutdown::{Cause, Shutdown},
     systemd::Notifier,
-    task, telemetry, tls,
+    task,
+    telemetry::{self, error_chain},
+    tls,
 };
 use http::Uri;
 use tokio::{
@@ -31,24 +33,35 @@ use tokio::{
 use super::{AppError, controller};
 use crate::{
     config::{AgentSettings, FetchSettings},
-    driver::{Driver, DriverError, Handle, Parts},
+    driver::{Driver, DriverError, Handle, LEFT, Parts},
     exec::Exec,
     facts::FactReader,
-    facts_watch, feed,
+    facts_watch::{self, HostReader, Told},
+    feed,
     fetch::{Fetcher, HttpsSource, Patience},
+    first_boot::{Ended, first_boot},
+    health::Whole,
+    history::{HistoryFile, Recorded},
     host_effects::HostEffects,
-    identity::{IdentityStore, host_of},
+    identity::{self, IdentityStore, host_of},
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
-    link::{Link, LinkView},
+    leftovers,
+    link::{Link, LinkState, LinkView, Packages, Pokes, Reach},
+    local::Local,
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
-    reboot::Reboot,
+    packages::PackageReader,
+    reboot::{Need, Reboot},
     renew::Renewal,
+    surroundings::Variables,
+    systemd::Systemd,
 };
 
 /// Where the output of commands goes while they run, in the state directory.
 const SCRATCH: &str = "scratch";
+/// The list of packages that the controller acknowledged last, in the state directory.
+const PACKAGES: &str = "packages";
 /// Where releases are kept that are not archives, in the state directory.
 const SHELVES: &str = "shelves";
 /// How often the lock is tried at start: an agent that is being replaced may still be ending.
@@ -70,13 +83,32 @@ pub(super) fn runtime() -> Result<Runtime, AppError> {
         })
 }
 
-/// Serves until a signal.
-pub(super) fn run(settings: &AgentSettings) -> Result<(), AppError> {
+/// Serves until a signal; enrols first, where a file says so.
+pub(super) fn run(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
     telemetry::init(&settings.log)?;
     fsx::create_dir_durable(&settings.state_dir.join(SCRATCH), 0o700)?;
     let _lock = take_lock(&settings.state_dir)?;
+    leftovers::end();
+    runtime()?.block_on(live(settings, enroll_file))
+}
+
+async fn live(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().map_err(|source| AppError::System {
+        step: "listen for signals",
+        source,
+    })?;
+    let clock = Clock::system();
+    let notifier = Notifier::from_environment();
+    if let Some(file) = enroll_file {
+        let ended = first_boot(file, settings, &clock, &notifier, &shutdown).await?;
+        if ended == Ended::Told {
+            notifier.stopping();
+            return Ok(());
+        }
+    }
     let identity = Arc::new(IdentityStore::open(&settings.state_dir)?);
-    runtime()?.block_on(serve(settings, identity))
+    serve(settings, identity, clock, notifier, shutdown).await
 }
 
 /// The boot that the host runs in.
@@ -84,24 +116,31 @@ pub(super) fn boot_id(settings: &AgentSettings) -> Result<BootId, AppError> {
     Ok(BootId(reboot(settings).boot_id()?))
 }
 
-async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result<(), AppError> {
-    let shutdown = Shutdown::new();
-    shutdown.on_signals().map_err(|source| AppError::System {
-        step: "listen for signals",
-        source,
-    })?;
-    let clock = Clock::system();
+async fn serve(
+    settings: &AgentSettings,
+    identity: Arc<IdentityStore>,
+    clock: Clock,
+    notifier: Notifier,
+    shutdown: Shutdown,
+) -> Result<(), AppError> {
     let controller = controller(settings)?;
     let host = host_of(&identity.present())?;
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
 
-    let (driver, handle) = driver(settings, &identity, &controller, &clock, &shutdown).await?;
-    let notifier = Notifier::from_environment();
+    let view = watch::Sender::new(LinkView::default());
+    let reach = Reach {
+        pokes: Pokes::default(),
+        view: view.subscribe(),
+    };
+    let effects = host_effects(settings, &identity, &controller, &clock, reach.clone());
+    let (driver, handle) = driver(settings, effects, &clock, &shutdown).await?;
     let tasks = Tasks {
         settings,
         identity,
         controller,
         clock,
+        view,
+        reach,
         shutdown: shutdown.clone(),
     };
     let link = tasks.start(handle, notifier.clone());
@@ -114,6 +153,11 @@ async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result
     }
     // The last state is on its way; a link that panicked has set the cause already.
     let _ = link.await;
+    let left = shutdown.cause() == Some(Cause::Requested(LEFT.to_owned()));
+    if left && ran.is_ok() {
+        identity::remove(&settings.state_dir)?;
+        tracing::info!("the identity of this host is removed, it belongs to no fleet any more");
+    }
     ended(ran, &shutdown)
 }
 
@@ -130,11 +174,16 @@ fn ended(ran: Result<(), DriverError>, shutdown: &Shutdown) -> Result<(), AppErr
 
 async fn driver(
     settings: &AgentSettings,
-    identity: &Arc<IdentityStore>,
-    controller: &Uri,
+    effects: HostEffects<HttpsSource>,
     clock: &Clock,
     shutdown: &Shutdown,
-) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
+) -> Result<
+    (
+        Driver<HostEffects<HttpsSource>, Recorded<LedgerFile>>,
+        Handle,
+    ),
+    AppError,
+> {
     let store = LedgerFile::new(&settings.state_dir);
     let loaded = store.load(clock.wall())?;
     match &loaded.source {
@@ -145,8 +194,8 @@ async fn driver(
         }
     }
     let parts = Parts {
-        effects: host_effects(settings, identity, controller, clock),
-        store,
+        effects,
+        store: Recorded::new(store, HistoryFile::new(&settings.state_dir)),
         clock: clock.clone(),
         boot_id: boot_id(settings)?,
         policy: Policy::default(),
@@ -160,12 +209,15 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
+    reach: Reach,
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
+    let reboot = reboot(settings);
     let site = Site {
         root: settings.install.root.clone(),
         shelves: state_dir.join(SHELVES),
-        exec: Exec::new(state_dir.join(SCRATCH)),
+        modules: settings.install.modules.clone(),
+        exec: exec(settings),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
         jobs: Jobs::default(),
@@ -187,13 +239,40 @@ fn host_effects(
         backoff_min,
         backoff_max,
     };
-    let fetcher = Fetcher::new(source, state_dir, patience);
-    HostEffects::new(site, fetcher, reboot(settings), clock.clone())
+    let fetcher = Fetcher::new(source, state_dir, patience, reach.view.clone());
+    let whole = Whole::new(reboot.systemd.clone(), state_dir, reach, clock.clone());
+    HostEffects::new(site, fetcher, reboot, whole, clock.clone())
 }
 
 fn reboot(settings: &AgentSettings) -> Reboot {
+    let variables = host_variables(settings);
+    let systemd = Systemd::new(exec(settings), variables.clone(), settings.systemd);
     let settings = &settings.reboot;
-    Reboot::new(settings.command.clone(), settings.boot_id_file.clone())
+    Reboot {
+        policy: settings.policy.clone(),
+        need: Need {
+            any: settings.any_need,
+            variables,
+            ..Need::default()
+        },
+        ..Reboot::new(
+            settings.command.clone(),
+            settings.boot_id_file.clone(),
+            systemd,
+        )
+    }
+}
+
+fn exec(settings: &AgentSettings) -> Exec {
+    Exec::new(settings.state_dir.join(SCRATCH))
+}
+
+/// The host's own programs are searched where the commands of releases are; nothing else of theirs is these programs'.
+fn host_variables(settings: &AgentSettings) -> Variables {
+    let path = settings.variables.get_key_value("PATH");
+    path.map(|(name, value)| (name.clone(), value.clone()))
+        .into_iter()
+        .collect()
 }
 
 /// What the tasks beside the driver are made of.
@@ -202,6 +281,8 @@ struct Tasks<'a> {
     identity: Arc<IdentityStore>,
     controller: Uri,
     clock: Clock,
+    view: watch::Sender<LinkView>,
+    reach: Reach,
     shutdown: Shutdown,
 }
 
@@ -213,11 +294,22 @@ impl Tasks<'_> {
             identity,
             controller,
             clock,
+            view,
+            reach,
             shutdown,
         } = self;
-        let reader = FactReader::new(settings.install.root.clone());
-        let facts = watch::Sender::new(reader.read());
-        let view = watch::Sender::new(LinkView::default());
+        let state = watch::Sender::new(LinkState::default());
+        serve_locally(settings, &handle, &reach, &state, &clock, &shutdown);
+        let root = &settings.install.root;
+        let reader = HostReader {
+            facts: FactReader::new(root.clone(), settings.reboot.boot_id_file.clone()),
+            packages: PackageReader::new(root.clone()),
+        };
+        let told = Told::default();
+        let packages = Packages {
+            present: told.packages.subscribe(),
+            file: settings.state_dir.join(PACKAGES),
+        };
         let (shown, seen) = (view.subscribe(), handle.actual.clone());
         let watchdog = environment::watchdog();
         let link = Link {
@@ -226,8 +318,11 @@ impl Tasks<'_> {
             identity: Arc::clone(&identity),
             clock: clock.clone(),
             status: handle.actual,
-            facts: facts.subscribe(),
+            facts: told.facts.subscribe(),
+            packages,
             view,
+            state,
+            pokes: reach.pokes.subscribe(),
         };
         let renewal = Renewal {
             controller,
@@ -236,17 +331,46 @@ impl Tasks<'_> {
             clock,
         };
         let interval = settings.link.facts_interval;
-        let read = move || reader.read();
+        let again = facts_watch::Again {
+            status: seen.clone(),
+            pokes: reach.pokes.subscribe(),
+        };
+        let watching = facts_watch::run(reader, interval, again, told);
         task::spawn(
             "feed",
             &shutdown,
             feed::run(shown.clone(), handle.from_link),
         );
         task::spawn("renewal", &shutdown, renewal.run());
-        task::spawn("facts", &shutdown, facts_watch::run(read, interval, facts));
+        task::spawn("facts", &shutdown, watching);
         let manager = manager::run(notifier, seen, shown, watchdog);
         task::spawn("manager", &shutdown, manager);
         task::spawn("link", &shutdown, link.run(shutdown.clone()))
+    }
+}
+
+/// The agent works without its socket; only its subcommands know less then.
+fn serve_locally(
+    settings: &AgentSettings,
+    handle: &Handle,
+    reach: &Reach,
+    state: &watch::Sender<LinkState>,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) {
+    let opened = Local::open(
+        &settings.state_dir,
+        reach.clone(),
+        state.subscribe(),
+        handle.leave.clone(),
+        clock.clone(),
+    );
+    match opened {
+        Ok(local) => drop(task::spawn("local", shutdown, local.run())),
+        Err(error) => {
+            let error = error_chain(&error);
+            tracing::warn!(error, "no local socket: status knows nothing of the link");
+        }
     }
 }
 

@@ -413,3 +413,57 @@ async fn an_idle_agent_sets_no_timer() {
     assert_eq!(before.elapsed(), Duration::from_hours(24));
     assert!(agent.calls.try_recv().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_ended_while_the_host_was_noted_is_asked_for_again() {
+    let mut agent = Agent::new().await;
+    agent.will("note", Reply::Bad);
+    agent.send(FromLink::Connected).await;
+    agent.desired(1, true, None).await;
+    let first = agent.reaches(AgentState::AwaitingPermit).await;
+    agent.granted(LONG).await;
+    let asked = |status: &HostStatus| status.attempt.as_ref().and_then(|attempt| attempt.nonce);
+    let before = asked(&first);
+    agent
+        .shows(|status| asked(status).is_some() && asked(status) != before)
+        .await;
+    agent.granted(LONG).await;
+    agent
+        .calls(&[
+            "fetch in fetching",
+            "preflight in staged",
+            "activate in activating",
+        ])
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_to_leave_waits_for_no_fetch_and_is_refused_between_two_releases() {
+    async fn wish(agent: &Agent, force: bool) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        let leave = Leave { force, answer };
+        agent.handle.leave.send(leave).await.unwrap();
+        answered.await.unwrap()
+    }
+    let mut agent = Agent::new().await;
+    agent.will("fetch", Reply::Hang);
+    agent.desired(1, true, None).await;
+    agent.calls(&["fetch in fetching"]).await;
+    wish(&agent, false).await.unwrap();
+    agent.calls(&["fetch dropped"]).await;
+    agent.running.await.unwrap().unwrap();
+    let left = Some(Cause::Requested(LEFT.to_owned()));
+    assert_eq!(agent.shutdown.cause(), left);
+
+    let mut agent = Agent::new().await;
+    agent.will("verify", Reply::Hang);
+    agent.send(FromLink::Connected).await;
+    agent.desired(1, true, None).await;
+    agent.granted(LONG).await;
+    agent.reaches(AgentState::Verifying).await;
+    let refused = wish(&agent, false).await.unwrap_err();
+    assert!(refused.starts_with("webapp@1 is verifying"), "{refused}");
+    assert!(!agent.shutdown.is_set());
+    wish(&agent, true).await.unwrap();
+    agent.running.await.unwrap().unwrap();
+}

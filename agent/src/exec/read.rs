@@ -11,7 +11,7 @@ use super::{Exec, ExecError, Group, Run, expand, start, tail};
 
 /// What a command said and how it ended.
 #[derive(Debug)]
-pub struct Said {
+pub struct Printed {
     /// How.
     pub status: ExitStatus,
     /// Its standard output, whole; what is not UTF-8 is replaced.
@@ -23,7 +23,7 @@ pub struct Said {
 impl Exec {
     /// Runs the command to its end and returns all that it wrote to its standard output, at most `most` bytes, also where
     /// its exit status is not 0.
-    pub async fn read(&self, run: &Run<'_>, most: u64) -> Result<Said, ExecError> {
+    pub async fn read(&self, run: &Run<'_>, most: u64) -> Result<Printed, ExecError> {
         let words: Vec<String> = run
             .command
             .iter()
@@ -69,7 +69,7 @@ impl Exec {
             return Err(ExecError::TooMuch { program, most });
         };
         group.ended = true;
-        Ok(Said {
+        Ok(Printed {
             status,
             out: String::from_utf8_lossy(&bytes).into_owned(),
             err: tail(&errors),
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::surroundings::Variables;
 
-    async fn read(script: &str, most: u64) -> Result<Said, ExecError> {
+    async fn read(script: &str, most: u64) -> Result<Printed, ExecError> {
         let dir = tempfile::tempdir().unwrap();
         let command = ["sh", "-c", script].map(str::to_owned);
         let run = Run {

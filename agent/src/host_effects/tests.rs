@@ -6,10 +6,14 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use comber_model::Digest;
+use tokio::sync::watch;
 
 use super::*;
 use crate::fetch::{Body, Patience, SourceError};
+use crate::link::{LinkView, Pokes, Reach};
 use crate::preflight::tests::SmallDisk;
+use crate::surroundings::Variables;
+use crate::systemd::{Systemd, Use};
 use crate::testing::{TestHost, logging, site_at};
 use crate::trust::Unverified;
 
@@ -43,6 +47,8 @@ impl Body for FileBody {
         Ok(self.1.pop_front())
     }
 }
+
+mod whole;
 
 struct World {
     host: TestHost,
@@ -93,7 +99,7 @@ impl World {
         self.effects.fetch(change).await.unwrap();
         self.effects.preflight(change).await.unwrap();
         self.effects.activate(change).await.unwrap();
-        assert_eq!(self.effects.verify(change).await, Verdict::Passed);
+        assert_eq!(self.effects.verify(change, true).await, Verdict::Passed);
     }
 
     async fn active(&self, name: &str) -> Option<String> {
@@ -106,14 +112,38 @@ impl World {
 }
 
 fn effects(host: &TestHost, site: Site) -> HostEffects<Files> {
-    let fetcher = Fetcher::new(Files(Mutex::default()), &host.state(), Patience::default());
+    let systemd = Systemd::new(site.exec.clone(), Variables::new(), Use::No);
+    let (effects, _) = effects_with(host, site, systemd, Clock::system());
+    effects
+}
+
+fn effects_with(
+    host: &TestHost,
+    site: Site,
+    systemd: Systemd,
+    clock: Clock,
+) -> (HostEffects<Files>, watch::Sender<LinkView>) {
+    let link = watch::Sender::new(LinkView::default());
+    let fetcher = Fetcher::new(
+        Files(Mutex::default()),
+        &host.state(),
+        Patience::default(),
+        link.subscribe(),
+    );
     let command = vec![
         "touch".to_owned(),
         host.dir().join("rebooted").display().to_string(),
     ];
-    let mut reboot = Reboot::new(command, host.dir().join("boot_id"));
-    reboot.required_file = host.dir().join("reboot-required");
-    HostEffects::new(site, fetcher, reboot, Clock::system())
+    fs::write(host.dir().join("boot_id"), "boot-1\n").unwrap();
+    let mut reboot = Reboot::new(command, host.dir().join("boot_id"), systemd.clone());
+    reboot.need.required_file = host.dir().join("reboot-required");
+    let reach = Reach {
+        pokes: Pokes::default(),
+        view: link.subscribe(),
+    };
+    let whole = Whole::new(systemd, &host.state(), reach, clock.clone());
+    let effects = HostEffects::new(site, fetcher, reboot, whole, clock);
+    (effects, link)
 }
 
 fn installed(change: &Change) -> Installed {
@@ -146,13 +176,13 @@ async fn an_update_goes_through_all_steps_and_back() {
     // Staged already: nobody is asked again.
     world.effects.fetcher.source().0.lock().unwrap().clear();
     assert_eq!(world.effects.fetch(&second).await.unwrap(), recipe);
-    assert_eq!(world.effects.verify(&second).await, Verdict::Drifted);
+    assert_eq!(world.effects.verify(&second, false).await, Verdict::Drifted);
     world.install(&second).await;
     assert_eq!(world.active("webapp").await.unwrap(), "2.0");
 
     world.effects.roll_back(&second).await.unwrap();
     assert_eq!(world.active("webapp").await.unwrap(), "1.0");
-    assert_eq!(world.effects.verify(&second).await, Verdict::Drifted);
+    assert_eq!(world.effects.verify(&second, false).await, Verdict::Drifted);
     let found = world.effects.inspect().await.unwrap();
     assert_eq!(found.kept[&first.release.name].len(), 2);
 
@@ -179,7 +209,7 @@ async fn a_removal_and_its_way_back() {
     assert_eq!(world.active("webapp").await, None);
     world.effects.roll_back(&removal).await.unwrap();
     assert_eq!(world.active("webapp").await.unwrap(), "1.0");
-    assert_eq!(world.effects.verify(&removal).await, Verdict::Drifted);
+    assert_eq!(world.effects.verify(&removal, true).await, Verdict::Drifted);
 
     world.install(&removal).await;
     world.effects.cleanup(&first.release.name, &[]).await;
@@ -196,7 +226,7 @@ async fn a_check_that_fails_after_activation_is_told() {
     let change = world.release("1.0", check, None);
     world.effects.fetch(&change).await.unwrap();
     world.effects.activate(&change).await.unwrap();
-    let Verdict::Failed(failure) = world.effects.verify(&change).await else {
+    let Verdict::Failed(failure) = world.effects.verify(&change, true).await else {
         panic!("it passed");
     };
     assert_eq!(failure.class, FailureClass::Health);

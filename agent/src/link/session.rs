@@ -5,7 +5,7 @@
 
 use std::{fmt, time::Duration};
 
-use comber_model::wire::desired_from_wire;
+use comber_model::wire::{desired_from_wire, known_packages};
 use comber_proto::agent::v1::{
     ActualState, DesiredState, LinkRequest, LinkResponse,
     agent_link_service_client::AgentLinkServiceClient,
@@ -24,6 +24,8 @@ use super::{
     Link, LinkView,
     calls::failed,
     facts::{self, Acknowledged},
+    packages::{self, Held},
+    state::{Poke, poked},
 };
 
 /// Largest message down. The protocol's own are at most 2 kB; the rest is room for later fields.
@@ -38,6 +40,8 @@ pub(super) enum Ended {
     Shutdown,
     /// The stream was open and is not any more.
     Closed { reason: String },
+    /// Somebody wants a new one.
+    Asked,
     /// The stream never opened.
     NotOpened { reason: String },
     /// The certificate is over: there was no try.
@@ -48,6 +52,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shutdown => f.write_str("the agent stops"),
+            Self::Asked => f.write_str("asked to connect anew"),
             Self::Closed { reason } | Self::NotOpened { reason } => f.write_str(reason),
             Self::Expired { explained } => f.write_str(explained),
         }
@@ -77,8 +82,18 @@ pub(super) async fn run(
         Err(reason) => return Ended::NotOpened { reason },
     };
     tracing::info!(controller = %link.controller, "link open");
-    link.view.send_modify(|view| view.connected = true);
+    link.view.send_modify(|view| {
+        view.connected = true;
+        view.opened += 1;
+    });
+    let since = link.clock.wall();
+    link.state.send_modify(|state| {
+        state.since = Some(since);
+        state.next_try = None;
+    });
     let (epoch, epochs) = watch::channel(None);
+    let (held, said) = watch::channel(None);
+    let listing = packages::report(channel.clone(), &link.packages, said, link.settings);
     let reporting = facts::report(
         channel,
         link.facts.clone(),
@@ -89,12 +104,15 @@ pub(super) async fn run(
     let conversation = Conversation {
         status: &mut link.status,
         view: &link.view,
+        pokes: &mut link.pokes,
         epoch,
+        held,
     };
     tokio::select! {
-        // Both futures live exactly as long as the session; neither is continued after the other ended.
+        // The futures live exactly as long as the session; none is continued after another ended.
         ended = conversation.run(stream, shutdown) => ended,
         never = reporting => match never {},
+        never = listing => match never {},
     }
 }
 
@@ -134,13 +152,16 @@ fn request(status: &comber_model::HostStatus) -> LinkRequest {
 struct Conversation<'a> {
     status: &'a mut watch::Receiver<comber_model::HostStatus>,
     view: &'a watch::Sender<LinkView>,
+    pokes: &'a mut watch::Receiver<Poke>,
     epoch: watch::Sender<Option<[u8; 16]>>,
+    held: watch::Sender<Held>,
 }
 
 impl Conversation<'_> {
     async fn run(mut self, stream: Stream, shutdown: &Shutdown) -> Ended {
         let Stream { up, mut down } = stream;
         let mut unsent = false;
+        let anew = self.pokes.borrow().anew;
         let mut last_refused = String::new();
         loop {
             tokio::select! {
@@ -155,6 +176,13 @@ impl Conversation<'_> {
                     Ok(()) => unsent = true,
                     Err(_) => return Ended::Shutdown,
                 },
+                // Cancel-safe: a poke that was not seen stays unseen.
+                poke = poked(self.pokes) => {
+                    if poke.anew != anew {
+                        return Ended::Asked;
+                    }
+                    unsent = true;
+                }
                 // Cancel-safe: bytes of a message that is not complete stay in the decoder.
                 message = down.message() => match message {
                     Ok(Some(message)) => self.take(message, &mut last_refused),
@@ -191,10 +219,13 @@ impl Conversation<'_> {
 
     fn take(&self, message: LinkResponse, last_refused: &mut String) {
         match checked(message) {
-            Ok((epoch, desired)) => {
+            Ok((epoch, desired, held)) => {
                 tracing::debug!(generation = desired.generation.0, "desired state received");
                 self.epoch
                     .send_if_modified(|known| known.replace(epoch) != Some(epoch));
+                if held.is_some() {
+                    self.held.send_replace(held);
+                }
                 self.view.send_modify(|view| {
                     view.desired = Some((epoch, desired));
                     view.received += 1;
@@ -210,9 +241,17 @@ impl Conversation<'_> {
     }
 }
 
-fn checked(message: LinkResponse) -> Result<([u8; 16], comber_model::assignment::Desired), String> {
-    let desired: DesiredState = message.desired.ok_or("desired: is missing")?;
-    desired_from_wire(desired).map_err(|error| error.to_string())
+fn checked(
+    message: LinkResponse,
+) -> Result<([u8; 16], comber_model::assignment::Desired, Held), String> {
+    let mut desired: DesiredState = message.desired.ok_or("desired: is missing")?;
+    let held = desired.packages.take();
+    let held = held.map(|held| known_packages(&held.digest));
+    let held = held
+        .transpose()
+        .map_err(|error| error.within("packages").to_string())?;
+    let (epoch, desired) = desired_from_wire(desired).map_err(|error| error.to_string())?;
+    Ok((epoch, desired, held))
 }
 
 fn closed(reason: &str) -> Ended {

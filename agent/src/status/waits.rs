@@ -65,6 +65,14 @@ fn words(ledger: &Ledger) -> (String, String) {
             "the checks after activation",
             "keeps the release, or goes back",
         ),
+        State::RollingBack {
+            failure,
+            booted: true,
+            ..
+        } => (
+            format!("the host to come up from the way back ({failure})"),
+            "reports the failure".to_owned(),
+        ),
         State::RollingBack { failure, .. } => (
             format!("the way back ({failure})"),
             "reports the failure".to_owned(),

@@ -1,6 +1,7 @@
 //! A host for tests: a root, a state directory and a boot in a temporary directory, and the real binary as its agent.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
@@ -36,9 +37,10 @@ impl Host {
         };
         fs::create_dir(host.path("root")).unwrap();
         let dir = host.dir.path().display();
+        // The machine that the tests run on is not the host that they speak of.
         let settings = format!(
-            "state_dir = '{dir}/state'\nname = 'web-1'\n\
-             [install]\nroot = '{dir}/root'\n\
+            "systemd = 'no'\nstate_dir = '{dir}/state'\nname = 'web-1'\n\
+             [install]\nroot = '{dir}/root'\nmodules = ['{dir}/modules']\n\
              [variables]\nTEST_DIR = '{dir}'\n\
              [reboot]\ncommand = ['/usr/bin/touch', '{dir}/reboot-requested']\nboot_id_file = '{dir}/boot_id'\n\
              [link]\nbackoff_min = '20ms'\nbackoff_max = '200ms'\n\
@@ -47,6 +49,68 @@ impl Host {
         fs::write(host.path("agent.toml"), settings).unwrap();
         host.next_boot();
         host
+    }
+
+    /// A host with clients of systemd that answer with files, and a logind that marks what it was asked for.
+    pub(crate) async fn with_systemd(controller: &TestController) -> Self {
+        let host = Self::enrolled(controller).await;
+        let bin = host.path("bin");
+        fs::create_dir(&bin).unwrap();
+        let dir = bin.display();
+        host.answers("state", "running");
+        host.answers("failed", "");
+        host.answers("inhibitors", r#"{"type":"a(ssssuu)","data":[[]]}"#);
+        script(
+            &bin.join("systemctl"),
+            &format!(
+                "case $1 in list-units) cat {dir}/failed;; is-system-running) cat {dir}/state;; esac"
+            ),
+        );
+        script(
+            &bin.join("busctl"),
+            &format!(
+                "case \"$*\" in *ListInhibitors*) cat {dir}/inhibitors;; *RebootWithFlags*) touch {dir}/../logind-asked;; esac"
+            ),
+        );
+        host.edit(|settings| {
+            let settings = settings.replace("systemd = 'no'", "systemd = 'yes'");
+            let asks_logind = |line: &str| {
+                if line.starts_with("command = ") {
+                    String::new()
+                } else {
+                    line.to_owned()
+                }
+            };
+            let lines: Vec<_> = settings.lines().map(asks_logind).collect();
+            let path = format!("[variables]\nPATH = '{dir}:/usr/bin:/bin'");
+            lines.join("\n").replace("[variables]", &path)
+        });
+        host
+    }
+
+    /// What systemd's clients answer from now on.
+    pub(crate) fn answers(&self, file: &str, text: &str) {
+        // In one step: a client may be reading it.
+        let (new, path) = (self.path("bin").join("new"), self.path("bin").join(file));
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, path).unwrap();
+    }
+
+    /// Replaces a table of the settings by this one.
+    pub(crate) fn configure(&self, table: &str) {
+        let (header, _) = table.split_once('\n').unwrap();
+        self.edit(|settings| {
+            let before = settings.split(header).next().unwrap().to_owned();
+            let rest = settings.split(header).nth(1).unwrap();
+            let after = rest.find("\n[").map_or("", |end| &rest[end..]);
+            format!("{before}{table}{after}")
+        });
+    }
+
+    fn edit(&self, change: impl FnOnce(&str) -> String) {
+        let path = self.path("agent.toml");
+        let settings = fs::read_to_string(&path).unwrap();
+        fs::write(&path, change(&settings)).unwrap();
     }
 
     /// A host that is enrolled with `controller` by its own binary.
@@ -78,6 +142,11 @@ impl Host {
     }
 
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the agent with further arguments.
+    pub(crate) fn start_with(&mut self, arguments: &[&OsStr]) {
         assert!(self.child.is_none(), "the agent runs already");
         let log = fs::File::options()
             .create(true)
@@ -86,6 +155,8 @@ impl Host {
             .unwrap();
         let mut command = self.agent();
         command
+            .args(arguments)
+            .env("NOTIFY_SOCKET", self.path("notify"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -98,11 +169,29 @@ impl Host {
         child.kill().await.unwrap();
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        ended
+            .unwrap_or_else(|_| panic!("the agent does not end; its log:\n{}", self.log()))
+            .unwrap()
+    }
+
     /// As the service manager stops it.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        ended
+            .unwrap_or_else(|_| panic!("the agent does not end; its log:\n{}", self.log()))
+            .unwrap()
+    }
+
+    /// Waits until the agent has ended by itself.
+    pub(crate) async fn ends(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
         let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
         ended
             .unwrap_or_else(|_| panic!("the agent does not end; its log:\n{}", self.log()))

@@ -1,12 +1,15 @@
 //! The stream: whole states first and after every break, only the newest of many, nothing from bad messages.
 
+use std::time::Duration;
+
+use comber_agent::config::LinkSettings;
 use comber_model::{Generation, assignment::Desired, wire::desired_to_wire};
 use comber_proto::agent::v1::{Assignment, DesiredState, LinkResponse};
 use jiff::SignedDuration;
 
 use crate::{
     controller::TestController,
-    support::{Linked, facts, status},
+    support::{Linked, facts, quick, status},
 };
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -113,7 +116,7 @@ async fn a_bad_message_is_refused_whole_and_the_stream_stays() {
     ];
     for message in bad {
         controller.say(message);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     controller.desire(desired(6));
     let view = linked.seen("generation 6", generation_is(6)).await;
@@ -149,8 +152,8 @@ async fn facts_are_reported_once_and_again_only_when_they_change() {
     controller.desire(desired(1));
     let linked = Linked::start(&controller.url(), &identity);
     assert_eq!(controller.facts(1).await[0].hostname, "one");
-    linked.facts.send_replace(facts("one"));
-    linked.facts.send_replace(facts("two"));
+    linked.facts.send_replace(Some(facts("one")));
+    linked.facts.send_replace(Some(facts("two")));
     let reported = controller.facts(2).await;
     assert_eq!(reported[1].hostname, "two");
 
@@ -159,7 +162,7 @@ async fn facts_are_reported_once_and_again_only_when_they_change() {
     let controller = controller.stop().await.start().await;
     controller.heard("the state again", before, |_| true).await;
     controller.desire(desired(2));
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(controller.facts_so_far(), 2);
 
     // Another epoch is another database, which has not seen them.
@@ -180,7 +183,7 @@ async fn an_expired_certificate_is_not_presented_and_a_new_enrolment_is_found() 
         .ca
         .identity("web-1", SignedDuration::from_secs(-5));
     let linked = Linked::start(&controller.url(), &old);
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(controller.streams(), 0);
     let explained = comber_agent::link::expired(&old, &comber_runtime::clock::Clock::system());
     assert!(explained.unwrap().contains("comber-agent enroll"));
@@ -202,4 +205,46 @@ async fn the_last_state_is_sent_before_the_agent_ends() {
     controller
         .heard("the last state", 0, |state| state.generation == 77)
         .await;
+}
+
+#[tokio::test]
+async fn a_poke_says_the_state_once_more_or_connects_at_once() {
+    let controller = TestController::start().await;
+    let identity = controller.shared.ca.identity("web-1", HOUR);
+    // Without a poke nothing would happen for an hour.
+    let mut linked = Linked::start_with(
+        &controller.url(),
+        &identity,
+        LinkSettings {
+            backoff_min: Duration::from_hours(1),
+            backoff_max: Duration::from_hours(1),
+            ..quick()
+        },
+    );
+    linked.seen("the stream", |view| view.opened == 1).await;
+    controller.heard("the first state", 0, |_| true).await;
+    linked.pokes.now();
+    controller.heard("the same state", 1, |_| true).await;
+
+    linked.pokes.anew();
+    let view = linked.seen("another stream", |view| view.opened == 2).await;
+    assert!(view.connected);
+    assert!(linked.state.borrow().last_error.is_none(), "nobody failed");
+
+    let stopped = controller.stop().await;
+    linked.seen("the break", |view| !view.connected).await;
+    let state = linked
+        .state
+        .wait_for(|state| state.next_try.is_some())
+        .await
+        .unwrap()
+        .clone();
+    assert!(state.last_error.is_some() && state.ended == 1, "{state:?}");
+    let _controller = stopped.start().await;
+    linked.pokes.now();
+    linked
+        .seen("the stream again", |view| view.opened == 3)
+        .await;
+    assert_eq!(linked.state.borrow().next_try, None);
+    linked.stop().await;
 }

@@ -14,7 +14,7 @@ const WAITS_FOR_GO: &str = "touch \"$TEST_DIR/checking\"; n=0\n\
     while [ ! -e \"$TEST_DIR/go\" ] && [ $n -lt 200 ]; do sleep 0.1; n=$((n + 1)); done\n[ -e \"$TEST_DIR/go\" ]";
 
 /// A plan that grants and acknowledges everything.
-fn plan(generation: u64, assignment: Assignment) -> Plan {
+pub(crate) fn plan(generation: u64, assignment: Assignment) -> Plan {
     Plan {
         generation,
         assignment: Some(assignment),
@@ -23,12 +23,12 @@ fn plan(generation: u64, assignment: Assignment) -> Plan {
     }
 }
 
-fn is(state: AgentState) -> impl Fn(&ActualState) -> bool {
+pub(crate) fn is(state: AgentState) -> impl Fn(&ActualState) -> bool {
     move |actual| actual.state == i32::from(state)
 }
 
 /// A state that reports an end, once it is of that generation.
-fn reports(generation: u64) -> impl Fn(&ActualState) -> bool {
+pub(crate) fn reports(generation: u64) -> impl Fn(&ActualState) -> bool {
     move |actual| {
         let ends = actual.reports.iter();
         ends.into_iter()
@@ -37,7 +37,7 @@ fn reports(generation: u64) -> impl Fn(&ActualState) -> bool {
 }
 
 /// Brings `version` to the host and waits until its report was acknowledged.
-async fn bring(controller: &TestController, generation: u64, version: &str) {
+pub(crate) async fn bring(controller: &TestController, generation: u64, version: &str) {
     let release = Release::good(version);
     let artifact = release.publish(controller);
     let from = controller.received().len();

@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use comber_agent::{
     config::LinkSettings,
     identity::{IdentityStore, save_enrolled},
-    link::{Link, LinkView},
+    link::{Link, LinkState, LinkView, Packages, Pokes},
+    packages::HostPackages,
 };
 use comber_model::{AgentState, Facts, Generation, HostStatus};
 use comber_runtime::{
@@ -59,28 +60,49 @@ pub(crate) struct Linked {
     pub(crate) dir: TempDir,
     pub(crate) store: Arc<IdentityStore>,
     pub(crate) status: watch::Sender<HostStatus>,
-    pub(crate) facts: watch::Sender<Facts>,
+    pub(crate) facts: watch::Sender<Option<Facts>>,
+    pub(crate) packages: watch::Sender<Option<Arc<HostPackages>>>,
     pub(crate) view: watch::Receiver<LinkView>,
+    pub(crate) state: watch::Receiver<LinkState>,
+    pub(crate) pokes: Pokes,
     shutdown: Shutdown,
     task: JoinHandle<()>,
 }
 
 impl Linked {
     pub(crate) fn start(controller: &Uri, identity: &Identity) -> Self {
+        Self::start_with(controller, identity, quick())
+    }
+
+    pub(crate) fn start_with(
+        controller: &Uri,
+        identity: &Identity,
+        settings: LinkSettings,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = enrolled(dir.path(), controller, identity);
         let status = watch::Sender::new(status(1));
-        let facts = watch::Sender::new(facts("one"));
+        let facts = watch::Sender::new(Some(facts("one")));
+        let packages = watch::Sender::default();
         let sender = watch::Sender::new(LinkView::default());
         let view = sender.subscribe();
+        let pokes = Pokes::default();
+        let shown = watch::Sender::new(LinkState::default());
+        let state = shown.subscribe();
         let link = Link {
             controller: controller.clone(),
-            settings: quick(),
+            settings,
             identity: Arc::clone(&store),
             clock: Clock::system(),
             status: status.subscribe(),
             facts: facts.subscribe(),
+            packages: Packages {
+                present: packages.subscribe(),
+                file: dir.path().join("packages"),
+            },
             view: sender,
+            state: shown,
+            pokes: pokes.subscribe(),
         };
         let shutdown = Shutdown::new();
         let task = task::spawn("link", &shutdown, link.run(shutdown.clone()));
@@ -89,7 +111,10 @@ impl Linked {
             store,
             status,
             facts,
+            packages,
             view,
+            state,
+            pokes,
             shutdown,
             task,
         }

@@ -1,5 +1,7 @@
 //! The fleet itself: what the other tests rely on is so.
 
+use std::fs;
+
 use comber_hosts::{Fleet, HostLab};
 
 #[test]
@@ -48,4 +50,21 @@ fn agents_connect_by_their_unit_and_again_after_a_reboot() {
     })
     .unwrap();
     lab.wait_connected(3).unwrap();
+}
+
+#[test]
+#[ignore = "needs root and real hosts"]
+fn what_a_killed_process_left_is_taken_down_and_no_other_fleet() {
+    let lives = Fleet::up(1).unwrap();
+    let boot = lives.host(1).boot_id().unwrap();
+    let left = lives.directory().with_file_name("comber-left");
+    fs::create_dir_all(&left).unwrap();
+    // Nobody holds it locked.
+    fs::write(left.join("owner"), "").unwrap();
+    let other = Fleet::up(1).unwrap();
+    assert!(!left.exists());
+    assert_eq!(lives.host(1).boot_id().unwrap(), boot);
+    drop(other);
+    assert_eq!(lives.host(1).boot_id().unwrap(), boot);
+    lives.host(1).exec(&["true"]).unwrap();
 }

@@ -53,6 +53,7 @@ fn versions(package: &str) -> Option<[String; 2]> {
 }
 
 /// Downloads packages from Debian's archive into a directory.
+#[expect(clippy::unwrap_used, reason = "a test that cannot download has failed")]
 fn download(directory: &Path, packages: &[String]) -> Vec<PathBuf> {
     fs::create_dir_all(directory).unwrap();
     let output = Command::new("apt-get")
@@ -71,6 +72,7 @@ fn download(directory: &Path, packages: &[String]) -> Vec<PathBuf> {
 }
 
 /// All that dpkg and apt say of the packages of a host.
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 fn packages(host: &Host) -> String {
     host.shell("dpkg -l; apt-mark showmanual; dpkg --audit")
         .unwrap()

@@ -134,6 +134,7 @@ fn a_service_that_does_not_come_up_after_the_reboot_is_rolled_back_with_a_second
 fn a_reboot_that_never_comes_back_is_silent_then_failed_and_corrected_when_it_does() {
     let options = HostLabOptions {
         agent: "[reboot]\ncommand = [\"systemctl\", \"poweroff\"]\n".to_owned(),
+        ..HostLabOptions::default()
     };
     let lab = lab(1, &options);
     let before = boots(&lab);
@@ -179,4 +180,90 @@ fn a_reboot_that_never_comes_back_is_silent_then_failed_and_corrected_when_it_do
         .unwrap();
     assert!(events.contains("corrected"), "{events}");
     assert_outcomes(lab.lab(), &id, &[("succeeded", 1)]);
+}
+
+/// What a host's agent says of itself.
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
+fn status(host: &Host) -> serde_json::Value {
+    let told = host
+        .exec(&["comber-agent", "status", "--output", "json"])
+        .unwrap();
+    serde_json::from_str(&told).unwrap()
+}
+
+#[test]
+#[ignore = "needs root and real hosts"]
+fn an_inhibitor_holds_the_reboot_up_and_the_host_says_who_holds_it() {
+    let lab = lab(1, &HostLabOptions::default());
+    let (host, before) = (lab.host(1), boots(&lab));
+    host.exec(&[
+        "systemd-run",
+        "--quiet",
+        "--unit=backup",
+        "systemd-inhibit",
+        "--what=shutdown",
+        "--mode=block",
+        "--who=a backup",
+        "--why=copies the disk",
+        "sleep",
+        "600",
+    ])
+    .unwrap();
+    let product = with_reboot("2", Behaviour::Good);
+    lab.lab().publish(&product).unwrap();
+    let id = lab.lab().roll_out(&at_most(&product, 1)).unwrap();
+    let held = wait::until(LONG, || {
+        let waits = status(host)["waits_for"].to_string();
+        waits.contains("refused").then_some(waits)
+    });
+    let held = held.unwrap_or_else(|| panic!("{:#}", status(host)));
+    assert!(
+        held.contains("a backup (process ") && held.contains("): copies the disk"),
+        "{held}"
+    );
+    assert_eq!(boots(&lab), before, "it rebooted all the same");
+    host.exec(&["systemctl", "stop", "backup.service"]).unwrap();
+    // It is asked again after a minute, and at once after a start of the agent.
+    host.exec(&["systemctl", "restart", "comber-agent.service"])
+        .unwrap();
+    lab.lab().wait_for(&id, LONG, is("completed")).unwrap();
+    assert_outcomes(lab.lab(), &id, &[("succeeded", 1)]);
+    host.wait().unwrap();
+    assert_ne!(boots(&lab), before);
+}
+
+/// Fails from the boot on in which version 2 is there.
+const GUARD: &str = "\
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c '! grep -q ^2 /app/current/version'
+
+[Install]
+WantedBy=multi-user.target
+";
+
+#[test]
+#[ignore = "needs root and real hosts"]
+fn another_unit_that_fails_after_the_boot_brings_the_host_back_with_a_second_reboot() {
+    let lab = lab(1, &HostLabOptions::default());
+    let host = lab.host(1);
+    host.write("/etc/systemd/system/guard.service", GUARD.as_bytes())
+        .unwrap();
+    // What was failed before is not held against the release.
+    host.shell("systemctl enable -q guard.service; systemd-run -q --unit=old false; sync")
+        .unwrap();
+    let product = with_reboot("2", Behaviour::Good);
+    lab.lab().publish(&product).unwrap();
+    let id = lab.lab().roll_out(&at_most(&product, 1)).unwrap();
+    let halted = lab.lab().wait_for(&id, LONG, is("halted")).unwrap();
+    assert_eq!(halted["failed_by_class"]["health"], 1, "{halted:#}");
+    host.wait().unwrap();
+    assert_eq!(boots_of(host), 3, "there and back");
+    assert_eq!(Service::says(host).as_deref(), Some("1"));
+    let history = host.exec(&["comber-agent", "history"]).unwrap();
+    assert!(
+        history.contains("health: failed now and not before the activation: guard.service"),
+        "{history}"
+    );
+    assert!(history.contains("rolled_back"), "{history}");
 }

@@ -80,6 +80,7 @@ impl Product {
                 RebootPolicy::Never
             },
             irreversible: false,
+            ..Recipe::default()
         }
     }
 

@@ -148,13 +148,14 @@ fn states() -> Vec<(&'static str, State)> {
         again,
         refused: refused.map(str::to_owned),
     };
-    let rolling_back = |lapsed| State::RollingBack {
+    let rolling_back = |lapsed, booted| State::RollingBack {
         work: begun.clone(),
         recipe: recipe.clone(),
         failure: failure.clone(),
         deadline: deadline.clone(),
         resumed: 2,
         lapsed,
+        booted,
     };
     let awaiting = |request| State::AwaitingPermit {
         work: fresh.clone(),
@@ -212,8 +213,9 @@ fn states() -> Vec<(&'static str, State)> {
             },
         ),
         ("committed", State::Committed { report: 6 }),
-        ("rolling_back", rolling_back(false)),
-        ("rolling_back-lapsed", rolling_back(true)),
+        ("rolling_back", rolling_back(false, false)),
+        ("rolling_back-lapsed", rolling_back(true, false)),
+        ("rolling_back-booted", rolling_back(false, true)),
         ("rolled_back", State::RolledBack { report: 6 }),
         ("broken", State::Broken { failure }),
     ]

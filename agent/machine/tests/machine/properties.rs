@@ -267,8 +267,12 @@ fn waits_for(state: &State, answer: &Answer) -> bool {
                 Answer::ChecksPassed | Answer::ChecksFailed(_) | Answer::Drifted,
             )
             | (
-                State::RollingBack { .. },
+                State::RollingBack { booted: false, .. },
                 Answer::RolledBack | Answer::RollBackFailed(_)
+            )
+            | (
+                State::RollingBack { booted: true, .. },
+                Answer::ChecksPassed | Answer::ChecksFailed(_)
             )
             | (State::Activating { .. }, Answer::LeaveLapsed)
     )

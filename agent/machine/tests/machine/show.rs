@@ -31,8 +31,12 @@ pub(crate) fn show_effect(effect: &Effect) -> String {
             change("activate", it) + &until
         }
         Effect::Reboot { release, from } => format!("reboot out of {from} for {release}"),
-        Effect::Verify { change: it } => change("verify", it),
+        Effect::Verify {
+            change: it,
+            activated,
+        } => change(if *activated { "verify" } else { "look at" }, it),
         Effect::RollBack { change: it } => change("roll back", it),
+        Effect::VerifyBack { change: it } => change("verify the way back from", it),
         Effect::Inspect => "inspect".to_owned(),
         Effect::Cleanup { product, keep } => {
             let keep: Vec<_> = keep.iter().map(comber_model::Version::as_str).collect();
@@ -57,6 +61,7 @@ pub(crate) fn show(ledger: &Ledger) -> String {
         State::Verifying {
             activated: false, ..
         } => text.push_str(", only looks"),
+        State::RollingBack { booted: true, .. } => text.push_str(", booted"),
         State::Broken { failure } => write!(text, " ({failure})").unwrap(),
         State::Idle
         | State::Fetching { .. }

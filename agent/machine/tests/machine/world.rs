@@ -280,6 +280,7 @@ impl World {
             | Effect::Reboot { .. }
             | Effect::Verify { .. }
             | Effect::RollBack { .. }
+            | Effect::VerifyBack { .. }
             | Effect::Inspect
             | Effect::Cleanup { .. } => {}
         }

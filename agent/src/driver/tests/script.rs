@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use comber_machine::{Change, Found, Ledger, Recipe};
+use comber_machine::{Change, Found, Ledger, Moment, Recipe};
 use comber_model::{Failure, FailureClass, ReleaseId, ReleaseName, Version};
 use comber_runtime::clock::ManualClock;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::effects::{Activated, Effects, Verdict};
+use crate::effects::{Activated, Effects, Noted, Verdict};
 use crate::install::Fit;
 use crate::ledger::{LedgerFile, SaveError, Store};
 
@@ -105,6 +105,13 @@ impl Effects for Script {
         self.call("preflight").await.map(|()| Fit::Fits)
     }
 
+    async fn note(&self, _: &Change, _: &Moment) -> Result<Noted, Failure> {
+        match self.reply("note") {
+            Reply::Good => Ok(Noted::Ready),
+            Reply::Bad | Reply::Hang | Reply::Wait => Ok(Noted::Lapsed),
+        }
+    }
+
     async fn activate(&self, _: &Change) -> Result<Activated, Failure> {
         self.call("activate").await.map(|()| Activated {
             needs_reboot: false,
@@ -115,11 +122,15 @@ impl Effects for Script {
         self.call("reboot").await.map_err(|failure| failure.detail)
     }
 
-    async fn verify(&self, _: &Change) -> Verdict {
+    async fn verify(&self, _: &Change, _: bool) -> Verdict {
         match self.call("verify").await {
             Ok(()) => Verdict::Passed,
             Err(failure) => Verdict::Failed(failure),
         }
+    }
+
+    async fn verify_back(&self, _: &Change) -> Result<(), Failure> {
+        self.call("verify_back").await
     }
 
     async fn roll_back(&self, _: &Change) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::error::PackageError;
-use crate::exec::{Exec, ExecError, Run, Said};
+use crate::exec::{Exec, ExecError, Printed, Run};
 use crate::surroundings::Variables;
 
 /// The unit in which a change runs.
@@ -45,7 +45,7 @@ impl Tools {
         what: &'static str,
         words: &[String],
         dir: &Path,
-    ) -> Result<Said, PackageError> {
+    ) -> Result<Printed, PackageError> {
         let variables = environment();
         let run = Run {
             command: words,

@@ -253,3 +253,43 @@ fn within_a_day(field: &'static str, value: Duration, found: &mut Vec<Invalid>) 
         found.push(Invalid::new(field, "must be longer than 0s and at most 1d"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(module: &str, more: &str) -> Vec<String> {
+        let installer: Installer =
+            toml::from_str(&format!("type = 'module'\nmodule = '{module}'\n{more}")).unwrap();
+        let mut found = Vec::new();
+        installer.problems(&mut found);
+        found.into_iter().map(|invalid| invalid.field).collect()
+    }
+
+    #[test]
+    fn the_name_of_a_module_cannot_lead_out_of_its_directory() {
+        for good in ["single-file", "rootfs_v2", "a", "0.x"] {
+            assert_eq!(problems(good, ""), [] as [&str; 0], "{good}");
+        }
+        let long = "a".repeat(65);
+        for bad in [
+            "", ".", "..", "../sh", "a/b", "-rf", ".hidden", "a b", &long,
+        ] {
+            assert_eq!(problems(bad, ""), ["installer.module"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_module_recipe_is_checked_whole() {
+        let long = format!("metadata = {{ a = '{}' }}", "x".repeat(METADATA_MAX));
+        for (more, field) in [
+            ("carried = '../m'", "installer.carried"),
+            ("carried = '/bin/sh'", "installer.carried"),
+            ("timeout = '0s'", "installer.timeout"),
+            ("timeout = '25h'", "installer.timeout"),
+            (long.as_str(), "installer.metadata"),
+        ] {
+            assert_eq!(problems("m", more), [field], "{more}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Installer, When};
+use super::{Check, Installer, SystemChecks, When};
 use crate::{Invalid, ReleaseId, ReleaseName, Version, duration};
 
 /// Most checks of one release.
@@ -57,6 +57,9 @@ pub struct Manifest {
     /// How long each step may take.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// What must hold of the whole host after activation.
+    #[serde(default, skip_serializing_if = "SystemChecks::is_default")]
+    pub system: SystemChecks,
 }
 
 /// Vendors' classes of severity.
@@ -187,6 +190,7 @@ impl Manifest {
         self.platform_problems(&mut found);
         self.check_problems(&mut found);
         self.installer.problems(&mut found);
+        self.system.problems(&mut found);
         for (field, timeout) in [
             ("timeouts.activate", self.timeouts.activate),
             ("timeouts.reboot", self.timeouts.reboot),

@@ -3,6 +3,7 @@
 mod check;
 mod installer;
 mod manifest;
+mod system;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub use installer::{
     PackageInstaller,
 };
 pub use manifest::{Category, Manifest, RebootPolicy, Severity, Timeouts};
+pub use system::{FailedUnits, SystemChecks};
 
 use crate::{Artifact, ReleaseId};
 

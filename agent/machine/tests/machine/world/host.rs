@@ -44,7 +44,8 @@ impl World {
             | Effect::Preflight { .. }
             | Effect::Activate { .. }
             | Effect::Verify { .. }
-            | Effect::RollBack { .. } => {
+            | Effect::RollBack { .. }
+            | Effect::VerifyBack { .. } => {
                 let answer = self.answer(&effect, good);
                 self.happen(Event::Answer(answer), false);
             }
@@ -65,9 +66,11 @@ impl World {
                 needs_reboot: self.since_boot.as_secs().is_multiple_of(2),
             },
             (Effect::Activate { .. }, false) => Answer::StepFailed(failed(FailureClass::Install)),
-            (Effect::Verify { change }, _) if !self.holds(change) => Answer::Drifted,
-            (Effect::Verify { .. }, true) => Answer::ChecksPassed,
-            (Effect::Verify { .. }, false) => Answer::ChecksFailed(failed(FailureClass::Health)),
+            (Effect::Verify { change, .. }, _) if !self.holds(change) => Answer::Drifted,
+            (Effect::Verify { .. } | Effect::VerifyBack { .. }, true) => Answer::ChecksPassed,
+            (Effect::Verify { .. } | Effect::VerifyBack { .. }, false) => {
+                Answer::ChecksFailed(failed(FailureClass::Health))
+            }
             (Effect::RollBack { .. }, true) => Answer::RolledBack,
             (_, _) => Answer::RollBackFailed(failed(FailureClass::Rollback)),
         }
@@ -114,6 +117,7 @@ impl World {
             | Effect::Preflight { .. }
             | Effect::Reboot { .. }
             | Effect::Verify { .. }
+            | Effect::VerifyBack { .. }
             | Effect::Inspect
             | Effect::Publish => return,
         };
