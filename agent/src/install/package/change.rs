@@ -29,6 +29,8 @@ const RECORD_MAX: u64 = 16 << 20;
 /// Names that no release's directory has: those end with a digest.
 const ORIGIN: &str = "origin";
 const REMOVED: &str = "removed";
+/// Where downloads are until they are whole.
+const SCRATCH: &str = "scratch";
 
 /// A change of the host's packages, from one release of a product to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,6 +228,19 @@ impl Changes {
         self.make(to, "brought")
     }
 
+    /// An empty directory for what is not whole yet; nobody looks for packages there.
+    pub(super) fn scratch(&self) -> Result<PathBuf, PackageError> {
+        let dir = self.shelf.join(SCRATCH);
+        remove_all(&dir)?;
+        fsx::create_dir_durable(&dir, 0o700).map_err(at(&dir))?;
+        Ok(dir)
+    }
+
+    /// Removes that directory.
+    pub(super) fn clear_scratch(&self) -> Result<(), PackageError> {
+        remove_all(&self.shelf.join(SCRATCH))
+    }
+
     /// Where the files of what was there before the product are kept.
     pub(super) fn origin_kept(&self) -> Result<PathBuf, PackageError> {
         self.make(ORIGIN, "kept")
@@ -271,6 +286,7 @@ impl Changes {
 
     /// Removes the changes to releases that are not among those kept; with none, all of them.
     pub(super) fn sweep(&self, slots: &[String]) -> Result<(), PackageError> {
+        self.clear_scratch()?;
         if slots.is_empty() {
             let all = self.shelf.join("changes");
             return remove_all(&all);

@@ -103,12 +103,11 @@ impl Look<'_> {
         }
         let may_download =
             self.recipe.dependencies == Dependencies::Host && self.network == Network::Allowed;
-        if may_download && self.manager.download(key, present, kept).await.is_ok() {
-            let files = self.read_all(&file::find(kept)?).await?;
-            if let Some(file) = files.iter().find(is_it) {
-                change::sync(&file.path)?;
-                return Ok(file.path.clone());
-            }
+        if may_download
+            && let Ok(files) = self.download(key, present, kept).await
+            && let Some(file) = files.iter().find(is_it)
+        {
+            return Ok(file.path.clone());
         }
         let ending = self.manager.family().ending();
         let to = kept.join(file::file_name(
@@ -129,6 +128,32 @@ impl Look<'_> {
         })?;
         change::sync(&to)?;
         Ok(to)
+    }
+
+    async fn download(
+        &self,
+        key: &Key,
+        present: &Present,
+        into: &Path,
+    ) -> Result<Vec<PackageFile>, PackageError> {
+        let scratch = self.changes.scratch()?;
+        self.manager.download(key, present, &scratch).await?;
+        self.take_in(&scratch, into).await
+    }
+
+    /// Takes whole files from the scratch directory to where they count.
+    pub(super) async fn take_in(
+        &self,
+        scratch: &Path,
+        into: &Path,
+    ) -> Result<Vec<PackageFile>, PackageError> {
+        let mut taken = Vec::new();
+        for mut file in self.read_all(&file::find(scratch)?).await? {
+            file.path = link(&file.path, &into.join(file.file_name()))?;
+            taken.push(file);
+        }
+        self.changes.clear_scratch()?;
+        Ok(taken)
     }
 }
 

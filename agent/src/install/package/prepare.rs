@@ -235,8 +235,9 @@ impl Look<'_> {
                     && self.network == Network::Allowed =>
             {
                 files.truncate(carried);
-                self.manager.bring(&files, &brought, database).await?;
-                let more = self.read_all(&file::find(&brought)?).await?;
+                let scratch = self.changes.scratch()?;
+                self.manager.bring(&files, &scratch, database).await?;
+                let more = self.take_in(&scratch, &brought).await?;
                 files.extend(self.still_needed(&more, &brought, database));
                 self.manager.plan(&files, database).await?
             }

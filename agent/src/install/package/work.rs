@@ -174,13 +174,26 @@ impl Package {
             .filter(|(key, want)| is_due(key, want))
             .cloned()
             .collect();
+        let mut ran = Ok(());
         if !due.is_empty() {
-            manager.reach(&due, &database, way).await?;
+            ran = manager.reach(&due, &database, way).await;
         }
-        if again {
+        if again && ran.is_ok() {
             manager.restore_torn(&wants, &change.edited).await?;
         }
-        self.look_after(manager, change, &wants).await?;
+        let looked = self.look_after(manager, change, &wants).await;
+        match (ran, looked) {
+            (Ok(()), looked) => looked?,
+            // A package that restarts systemd cuts off whoever waits for the run, and not the run.
+            (Err(error), Ok(())) if !again => {
+                let error = comber_runtime::telemetry::error_chain(&error);
+                tracing::warn!(
+                    error,
+                    "the run says that it failed, but all is as it should be"
+                );
+            }
+            (Err(error), _) => return Err(error),
+        }
         self.mark(manager, change, way).await?;
         self.sync().await
     }

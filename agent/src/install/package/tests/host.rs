@@ -1,5 +1,6 @@
 //! A host with a package database of its own, and packages and releases to try on it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -174,11 +175,12 @@ impl DebHost {
             let bytes = fs::read(deb).unwrap();
             let sum = Sha256::digest(&bytes);
             let sum: Vec<String> = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-            index.push_str(&format!(
+            let _ = write!(
+                index,
                 "{control}Filename: ./{name}\nSize: {}\nSHA256: {}\n\n",
                 bytes.len(),
                 sum.concat()
-            ));
+            );
         }
         fs::write(archive.join("Packages"), index).unwrap();
         let source = format!("deb [trusted=yes] file:{} ./\n", archive.display());
