@@ -4,6 +4,8 @@
 //!   check-config, show-config ── settings
 //!   enroll ── settings ── enrol ──> identity on disk
 //!   status ── settings ── ledger, identity and lock on disk
+//!   watch-update ── update (the watcher of an update of the agent; needs no settings)
+//!   all others ── launcher: become the agent on the shelf where that is newer
 //!   run ── lock ── tasks: driver, link, renewal, facts, manager (see run)
 //! ```
 
@@ -21,15 +23,15 @@ use comber_runtime::{
     clock::Clock,
     config::{self, ConfigError, Loaded},
     fsx::FileError,
-    telemetry::TelemetryError,
+    telemetry::{self, LogSettings, TelemetryError},
     token::{InvalidToken, Token},
 };
 use http::Uri;
 use thiserror::Error;
 
 use crate::{
-    cli::{Cli, Command, Enroll, Output, StatusArgs},
-    config::AgentSettings,
+    cli::{Cli, Command, Enroll, Output, StatusArgs, WatchUpdate},
+    config::{AgentSettings, DEFAULT_STATE_DIR},
     driver::DriverError,
     enrol::{EnrolError, EnrolRequest, enrol},
     exit::Exit,
@@ -38,6 +40,7 @@ use crate::{
     lock::{AGENT_LOCK, Lock, LockError},
     reboot::BootIdError,
     status::Report,
+    update::{FORM, LaunchError, WatchError, launch, watch},
 };
 
 /// A token is 85 characters; a file with more than this holds something else.
@@ -99,6 +102,12 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
+    /// The agent on the shelf.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The watcher of an update.
+    #[error("the update of the agent is not watched")]
+    Watch(#[from] WatchError),
     /// A bug: the state in memory could not be trusted any more. What is on disk is whole.
     #[error("the agent stopped because task {0} panicked")]
     Panicked(String),
@@ -120,6 +129,8 @@ impl AppError {
             | Self::Boot(_)
             | Self::Driver(_)
             | Self::File(_)
+            | Self::Launch(_)
+            | Self::Watch(_)
             | Self::System { .. } => Exit::System,
             Self::Panicked(_) => Exit::Software,
         }
@@ -137,6 +148,12 @@ fn enrol_exit(error: &EnrolError) -> Exit {
 
 /// Does what the command line says.
 pub fn main(cli: &Cli) -> Result<(), AppError> {
+    let state_dir = state_dir(cli);
+    if let Some(Command::WatchUpdate(arguments)) = &cli.command {
+        return watch_update(*arguments, &state_dir);
+    }
+    let serves = matches!(cli.command, None | Some(Command::Run));
+    launch::become_newest(&state_dir, serves)?;
     let loaded = load(cli)?;
     match &cli.command {
         None | Some(Command::Run) => run::run(&loaded.settings),
@@ -144,7 +161,27 @@ pub fn main(cli: &Cli) -> Result<(), AppError> {
         Some(Command::CheckConfig) => say("the configuration is valid\n"),
         Some(Command::ShowConfig) => say(&loaded.to_string()),
         Some(Command::Status(arguments)) => print_status(*arguments, &loaded.settings),
+        Some(Command::WatchUpdate(_)) => Ok(()),
     }
+}
+
+/// Where everything of this agent is, found whatever a newer agent may have brought into the configuration.
+fn state_dir(cli: &Cli) -> PathBuf {
+    let set = config::peek(&cli.sources(), "state_dir");
+    set.map_or_else(|| DEFAULT_STATE_DIR.into(), PathBuf::from)
+}
+
+/// Watches an update of the agent; see `update`.
+fn watch_update(arguments: WatchUpdate, state_dir: &Path) -> Result<(), AppError> {
+    if arguments.form {
+        return say(&format!("{FORM}\n"));
+    }
+    if arguments.detach {
+        // Fails only where this process leads a group already, which nothing else belongs to then.
+        let _ = rustix::process::setsid();
+    }
+    telemetry::init(&LogSettings::default())?;
+    Ok(watch::run(state_dir)?)
 }
 
 fn load(cli: &Cli) -> Result<Loaded<AgentSettings>, AppError> {

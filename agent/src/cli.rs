@@ -52,6 +52,20 @@ pub enum Command {
     ShowConfig,
     /// Say what this host does and waits for, from its ledger
     Status(StatusArgs),
+    /// Watch an update of the agent to its end; started by the agent, and at boot
+    #[command(hide = true)]
+    WatchUpdate(WatchUpdate),
+}
+
+/// Flags of `watch-update`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct WatchUpdate {
+    /// Leave the session of whoever started it
+    #[arg(long)]
+    pub detach: bool,
+    /// Print which form of updates it can watch, and do nothing
+    #[arg(long)]
+    pub form: bool,
 }
 
 /// Flags of `enroll`.

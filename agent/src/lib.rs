@@ -41,6 +41,7 @@ pub mod surroundings;
 #[cfg(test)]
 mod testing;
 pub mod trust;
+pub mod update;
 
 pub use driver::{Driver, FromLink, Handle, Parts};
 pub use effects::{Activated, Effects, Verdict};

@@ -5,12 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use comber_model::ReleaseId;
+use comber_runtime::environment::Launched;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use crate::exec::Exec;
 use crate::install::{Catalog, Jobs, Record, Site};
+use crate::link::LinkView;
 use crate::surroundings::Variables;
 use crate::trust::{Unverified, Verified};
+use crate::update::{Itself, ServiceKind};
 
 /// Removed at its end.
 pub(crate) struct TestHost {
@@ -150,7 +154,35 @@ pub(crate) fn site_at(dir: &Path) -> Site {
         variables: Variables::from([("LOG".to_owned(), log)]),
         catalog: Catalog::new(&dir.join("state")),
         jobs: Jobs::default(),
+        itself: itself_at(dir, None),
     }
+}
+
+/// The agent of a host in that directory, on that place of the shelf; its link stands and its launcher is nothing.
+pub(crate) fn itself_at(dir: &Path, slot: Option<&str>) -> Itself {
+    let launcher = dir.join("launcher");
+    let launched = slot.map(|slot| Launched {
+        slot: slot.to_owned(),
+        launcher: launcher.clone(),
+    });
+    let service = ServiceKind::Process {
+        program: launcher.clone(),
+        arguments: Vec::new(),
+        dir: dir.to_owned(),
+    };
+    let view = LinkView {
+        connected: true,
+        ..LinkView::default()
+    };
+    let link = watch::Sender::new(view).subscribe();
+    let boot_id = dir.join("boot_id");
+    Itself::with(
+        &dir.join("state"),
+        &boot_id,
+        link,
+        launched,
+        (launcher, service),
+    )
 }
 
 /// A command that writes down its name and the version it runs for.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comber_model::release::{Manifest, RebootPolicy, Timeouts};
+use comber_model::release::{Installer, Manifest, RebootPolicy, Timeouts};
 use serde::{Deserialize, Serialize};
 
 /// Bounds that the agent's configuration may change; the defaults fit a server.
@@ -42,6 +42,9 @@ pub struct Recipe {
     pub reboot: RebootPolicy,
     /// True where it is never rolled back.
     pub irreversible: bool,
+    /// How long its installer may prove the change before the checks.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub proof: Duration,
 }
 
 impl From<&Manifest> for Recipe {
@@ -50,6 +53,12 @@ impl From<&Manifest> for Recipe {
             timeouts: manifest.timeouts.clone(),
             reboot: manifest.reboot,
             irreversible: manifest.irreversible,
+            proof: match &manifest.installer {
+                Installer::Agent(agent) => agent.deadline,
+                Installer::Archive(_) | Installer::Package(_) | Installer::Module(_) => {
+                    Duration::ZERO
+                }
+            },
         }
     }
 }
@@ -74,6 +83,9 @@ impl Recipe {
 
     /// Longest verification.
     pub(crate) fn verifying(&self, policy: &Policy) -> Duration {
-        self.timeouts.verify.saturating_add(policy.slack)
+        self.timeouts
+            .verify
+            .saturating_add(self.proof)
+            .saturating_add(policy.slack)
     }
 }

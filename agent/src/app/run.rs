@@ -45,12 +45,11 @@ use crate::{
     manager,
     reboot::Reboot,
     renew::Renewal,
+    update::{Itself, launch::SHELVES},
 };
 
 /// Where the output of commands goes while they run, in the state directory.
 const SCRATCH: &str = "scratch";
-/// Where releases are kept that are not archives, in the state directory.
-const SHELVES: &str = "shelves";
 /// How often the lock is tried at start: an agent that is being replaced may still be ending.
 const LOCK_TRIES: u32 = 20;
 /// Pause between two tries of the lock.
@@ -95,7 +94,16 @@ async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result
     let host = host_of(&identity.present())?;
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
 
-    let (driver, handle) = driver(settings, &identity, &controller, &clock, &shutdown).await?;
+    let view = watch::Sender::new(LinkView::default());
+    let (driver, handle) = driver(
+        settings,
+        &identity,
+        &controller,
+        &clock,
+        &shutdown,
+        view.subscribe(),
+    )
+    .await?;
     let notifier = Notifier::from_environment();
     let tasks = Tasks {
         settings,
@@ -104,7 +112,7 @@ async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result
         clock,
         shutdown: shutdown.clone(),
     };
-    let link = tasks.start(handle, notifier.clone());
+    let link = tasks.start(handle, notifier.clone(), view);
     notifier.ready();
     let ran = driver.run().await;
     notifier.stopping();
@@ -134,9 +142,12 @@ async fn driver(
     controller: &Uri,
     clock: &Clock,
     shutdown: &Shutdown,
+    link: watch::Receiver<LinkView>,
 ) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
     let store = LedgerFile::new(&settings.state_dir);
-    let loaded = store.load(clock.wall())?;
+    let boot_id_file = &settings.reboot.boot_id_file;
+    let itself = Itself::here(&settings.state_dir, boot_id_file, link);
+    let loaded = itself.load_ledger(&store, clock.wall())?;
     match &loaded.source {
         Source::Current => {}
         Source::New => tracing::info!("this host has no ledger yet"),
@@ -145,7 +156,7 @@ async fn driver(
         }
     }
     let parts = Parts {
-        effects: host_effects(settings, identity, controller, clock),
+        effects: host_effects(settings, identity, controller, clock, itself),
         store,
         clock: clock.clone(),
         boot_id: boot_id(settings)?,
@@ -160,6 +171,7 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
+    itself: Itself,
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
     let site = Site {
@@ -169,6 +181,7 @@ fn host_effects(
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
         jobs: Jobs::default(),
+        itself,
     };
     let (store, tls_clock) = (Arc::clone(identity), clock.clone());
     let source = HttpsSource {
@@ -207,7 +220,12 @@ struct Tasks<'a> {
 
 impl Tasks<'_> {
     /// Starts all of them; the link's is returned, because it has something to say at the end.
-    fn start(self, handle: Handle, notifier: Notifier) -> JoinHandle<()> {
+    fn start(
+        self,
+        handle: Handle,
+        notifier: Notifier,
+        view: watch::Sender<LinkView>,
+    ) -> JoinHandle<()> {
         let Self {
             settings,
             identity,
@@ -217,7 +235,6 @@ impl Tasks<'_> {
         } = self;
         let reader = FactReader::new(settings.install.root.clone());
         let facts = watch::Sender::new(reader.read());
-        let view = watch::Sender::new(LinkView::default());
         let (shown, seen) = (view.subscribe(), handle.actual.clone());
         let watchdog = environment::watchdog();
         let link = Link {
@@ -252,11 +269,16 @@ impl Tasks<'_> {
 
 fn take_lock(state_dir: &Path) -> Result<Lock, LockError> {
     let path = state_dir.join(AGENT_LOCK);
+    let mut taken = Lock::try_take(&path);
     for _ in 1..LOCK_TRIES {
-        match Lock::try_take(&path) {
-            Err(LockError::Held { .. }) => thread::sleep(LOCK_PAUSE),
-            taken => return taken,
+        if !matches!(taken, Err(LockError::Held { .. })) {
+            break;
         }
+        thread::sleep(LOCK_PAUSE);
+        taken = Lock::try_take(&path);
     }
-    Lock::try_take(&path)
+    let lock = taken?;
+    let signed = lock.sign();
+    signed.map_err(|source| LockError::File { path, source })?;
+    Ok(lock)
 }

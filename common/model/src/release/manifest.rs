@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Installer, When};
+use super::{AGENT_PRODUCT, Check, Installer, When};
 use crate::{Invalid, ReleaseId, ReleaseName, Version, duration};
 
 /// Most checks of one release.
@@ -187,6 +187,7 @@ impl Manifest {
         self.platform_problems(&mut found);
         self.check_problems(&mut found);
         self.installer.problems(&mut found);
+        self.agent_problems(&mut found);
         for (field, timeout) in [
             ("timeouts.activate", self.timeouts.activate),
             ("timeouts.reboot", self.timeouts.reboot),
@@ -197,6 +198,25 @@ impl Manifest {
             }
         }
         found
+    }
+
+    /// What the agent's watcher counts on.
+    fn agent_problems(&self, found: &mut Vec<Invalid>) {
+        let Installer::Agent(_) = &self.installer else {
+            return;
+        };
+        if self.name.as_str() != AGENT_PRODUCT {
+            let problem = format!("must be {AGENT_PRODUCT} with the agent installer");
+            found.push(Invalid::new("name", problem));
+        }
+        if self.reboot != RebootPolicy::Never {
+            let problem = "must be \"never\" with the agent installer, which needs none";
+            found.push(Invalid::new("reboot", problem));
+        }
+        if self.irreversible {
+            let problem = "must be false with the agent installer, which always goes back";
+            found.push(Invalid::new("irreversible", problem));
+        }
     }
 
     #[cfg(feature = "selector")]
