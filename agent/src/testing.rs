@@ -160,13 +160,13 @@ pub(crate) fn site_at(dir: &Path) -> Site {
 
 /// The agent of a host in that directory, on that place of the shelf; its link stands and its launcher is nothing.
 pub(crate) fn itself_at(dir: &Path, slot: Option<&str>) -> Itself {
-    let launcher = dir.join("launcher");
+    let program = dir.join("launcher");
     let launched = slot.map(|slot| Launched {
         slot: slot.to_owned(),
-        launcher: launcher.clone(),
+        launcher: program.clone(),
     });
     let service = ServiceKind::Process {
-        program: launcher.clone(),
+        program: program.clone(),
         arguments: Vec::new(),
         dir: dir.to_owned(),
     };
@@ -181,7 +181,7 @@ pub(crate) fn itself_at(dir: &Path, slot: Option<&str>) -> Itself {
         &boot_id,
         link,
         launched,
-        (launcher, service),
+        (program, service),
     )
 }
 

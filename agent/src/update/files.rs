@@ -6,6 +6,7 @@
 //! | `progress.json` | the watcher | how far it is |
 //! | `decided.json` | whoever comes first | kept, or to be restored and why |
 //! | `seen.json` | the new agent, not durable | how far the new agent is, for the watcher's words |
+//! | `launched.<pid>` | each launcher that becomes an agent meanwhile, not durable | which process that is |
 //! | `ledger.json`, `ledger.prev` | the watcher | the ledger as the old agent left it |
 //!
 //! A newer agent writes what the package's older watcher reads, so a field may be added and none may be taken away; a
@@ -30,6 +31,8 @@ use super::ServiceKind;
 pub const FORM: u32 = 1;
 /// An order holds some paths and the arguments of one command.
 const FILE_MAX: u64 = 64 << 10;
+/// Before the number of a process.
+const LAUNCHED: &str = "launched.";
 /// Only the agent reads them.
 const MODE: u32 = 0o600;
 
@@ -81,14 +84,12 @@ pub struct Progress {
     pub form: u32,
     /// Which step is to be done next.
     pub phase: Phase,
-    /// The process of the agent that the watcher itself started, where it does.
-    pub child: Option<Child>,
 }
 
 /// A process, so that its number is not taken for another one's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Child {
-    /// Its number, and that of its group.
+    /// Its number.
     pub pid: i32,
     /// When it began, in the kernel's ticks since boot.
     pub began: u64,
@@ -228,7 +229,6 @@ impl UpdateFiles {
         Ok(known.unwrap_or(Progress {
             form: FORM,
             phase: Phase::Switching,
-            child: None,
         }))
     }
 
@@ -296,6 +296,28 @@ impl UpdateFiles {
         }
     }
 
+    /// Notes a process that is about to become the agent on the shelf.
+    pub(super) fn note_launched(&self, child: Child) -> io::Result<()> {
+        let json = serde_json::to_vec(&child)?;
+        fs::write(self.dir.join(format!("{LAUNCHED}{}", child.pid)), json)
+    }
+
+    /// Those of the noted processes that still live.
+    pub(super) fn launched(&self) -> Vec<Child> {
+        let read = |name: &str| self.read::<Child>(name).ok().flatten();
+        let names = self.launched_names().into_iter();
+        names
+            .filter_map(|name| read(&name))
+            .filter(Child::is_alive)
+            .collect()
+    }
+
+    fn launched_names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(LAUNCHED)).collect()
+    }
+
     /// Ends the update, whatever its outcome. Called again, it goes on.
     pub fn clear(&self) -> Result<(), UpdateError> {
         for name in [
@@ -306,6 +328,9 @@ impl UpdateFiles {
             "ledger.json",
             "ledger.prev",
         ] {
+            fsx::remove_durable(&self.dir.join(name))?;
+        }
+        for name in self.launched_names() {
             fsx::remove_durable(&self.dir.join(name))?;
         }
         Ok(())

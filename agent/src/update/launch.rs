@@ -19,7 +19,7 @@ use comber_runtime::telemetry::error_chain;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{Decision, Order, Phase, UpdateError, UpdateFiles, is_newer};
+use super::{Child, Decision, Order, Phase, UpdateError, UpdateFiles, is_newer};
 use crate::install::layout::{Layout, Link};
 use crate::lock::Lock;
 
@@ -87,6 +87,9 @@ pub(crate) fn become_newest(state_dir: &Path, serves: bool) -> Result<(), Launch
             let mut command = Command::new(&shelved.program);
             command.args(std::env::args_os().skip(1));
             environment::launch(&mut command, &shelved.slot, &launcher);
+            if open.is_some() {
+                note(&files);
+            }
             let error = command.exec();
             format!("{} cannot be executed: {error}", shelved.program.display())
         }
@@ -182,6 +185,14 @@ fn settled(files: &UpdateFiles, launcher: &Path) -> Result<Option<Order>, String
             return Err(format!("no watcher within {}s", SETTLE.as_secs()));
         }
         thread::sleep(PAUSE);
+    }
+}
+
+/// Lets the watcher know which process the new agent is: one that hangs before it takes its lock is known by nothing else.
+fn note(files: &UpdateFiles) {
+    let noted = Child::this().map(|child| files.note_launched(child));
+    if let Some(Err(error)) = noted {
+        say(&format!("the watcher is not told of this process: {error}"));
     }
 }
 

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::UpdateFiles;
-use super::files::Child;
 use crate::lock::{AGENT_LOCK, Lock};
 
 pub(super) use process::Process;
@@ -67,8 +66,8 @@ pub(super) struct Look {
 pub(super) trait Service {
     /// Ends it, by force where it resists. Done already is a success.
     fn stop(&mut self) -> Result<(), ServiceError>;
-    /// Starts it, unless it is up, also where it failed too often. Gives the process where it is the watcher's own.
-    fn start(&mut self) -> Result<Option<Child>, ServiceError>;
+    /// Starts it, unless it is up, also where it failed too often.
+    fn start(&mut self) -> Result<(), ServiceError>;
     /// Looks whether it is up. Changes nothing.
     fn look(&mut self) -> Result<Look, ServiceError>;
 }
@@ -142,10 +141,12 @@ impl ServiceKind {
     }
 
     /// The agent that the order is about.
-    pub(super) fn of(&self, files: &UpdateFiles, child: Option<Child>, clock: &Clock) -> Any {
-        let lock = files.state_dir().join(AGENT_LOCK);
+    pub(super) fn of(&self, files: &UpdateFiles, clock: &Clock) -> Any {
         match self {
-            Self::Systemd { unit } => Any::Systemd(Systemd::new(unit.clone(), lock, clock.clone())),
+            Self::Systemd { unit } => {
+                let lock = files.state_dir().join(AGENT_LOCK);
+                Any::Systemd(Systemd::new(unit.clone(), lock, clock.clone()))
+            }
             Self::Process {
                 program,
                 arguments,
@@ -154,7 +155,11 @@ impl ServiceKind {
                 let mut command = Command::new(program);
                 environment::unlaunch(&mut command);
                 command.args(arguments).current_dir(dir);
-                Any::Process(Box::new(Process::new(command, lock, child, clock.clone())))
+                Any::Process(Box::new(Process::new(
+                    command,
+                    files.clone(),
+                    clock.clone(),
+                )))
             }
         }
     }
@@ -175,7 +180,7 @@ impl Service for Any {
         }
     }
 
-    fn start(&mut self) -> Result<Option<Child>, ServiceError> {
+    fn start(&mut self) -> Result<(), ServiceError> {
         match self {
             Self::Systemd(service) => service.start(),
             Self::Process(service) => service.start(),

@@ -21,7 +21,6 @@ use comber_runtime::systemd::Notifier;
 use comber_runtime::telemetry::error_chain;
 use thiserror::Error;
 
-use super::files::Child;
 use super::launch::shelf;
 use super::service::{Look, Service};
 use super::{Decision, FORM, Order, Phase, Progress, Proof, Side, UpdateError, UpdateFiles};
@@ -39,6 +38,8 @@ const OLD_STARTS_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Before a step that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Two seconds, in looks.
+const PATIENCE: u32 = 4;
 /// How long the old agent may take until it holds its lock.
 const OLD_UP: Duration = Duration::from_secs(30);
 
@@ -91,6 +92,9 @@ pub(super) struct Watcher<S> {
     notifier: Notifier,
     old_starts: u32,
     held_lock: bool,
+    /// Looks that pass before an agent is started that is not up: a boot, or whoever ran the last watcher, starts one too.
+    patience: u32,
+    pause: Duration,
 }
 
 /// Watches the update of the agent with that state directory to its end; returns at once where there is none.
@@ -117,7 +121,7 @@ pub(crate) fn run(state_dir: &Path) -> Result<(), WatchError> {
     };
     let clock = Clock::system();
     let progress = files.progress()?;
-    let service = order.service.of(&files, progress.child, &clock);
+    let service = order.service.of(&files, &clock);
     let mut watcher = Watcher::new(files, order, progress, service, clock, notifier)?;
     loop {
         match watcher.step() {
@@ -144,6 +148,10 @@ impl<S: Service> Watcher<S> {
         notifier: Notifier,
     ) -> Result<Self, WatchError> {
         let reboot = crate::reboot::Reboot::new(Vec::new(), order.boot_id_file.clone());
+        let patience = match progress.phase {
+            Phase::Watching { .. } | Phase::Restored { .. } => PATIENCE,
+            Phase::Switching | Phase::Restoring { .. } => 0,
+        };
         Ok(Self {
             boot_id: reboot.boot_id()?,
             files,
@@ -154,6 +162,8 @@ impl<S: Service> Watcher<S> {
             notifier,
             old_starts: 0,
             held_lock: false,
+            patience,
+            pause: PAUSE,
         })
     }
 
@@ -257,32 +267,18 @@ impl<S: Service> Watcher<S> {
 
     fn look_and_start(&mut self) -> Result<Look, super::ServiceError> {
         let mut look = self.service.look()?;
+        if !look.is_up && self.patience > 0 {
+            self.patience -= 1;
+            return Ok(look);
+        }
         if !look.is_up && !look.host_stops && look.ended < ENDS_MAX {
             if look.ended > 0 {
-                thread::sleep(PAUSE);
+                thread::sleep(self.pause);
             }
-            self.start()?;
+            self.service.start()?;
             look.is_up = true;
         }
         Ok(look)
-    }
-
-    fn start(&mut self) -> Result<(), super::ServiceError> {
-        let child = self.service.start()?;
-        self.note(child);
-        Ok(())
-    }
-
-    /// Notes the process, for a later watcher. Without the note it is known by its lock alone, which is what counts.
-    fn note(&mut self, child: Option<Child>) {
-        if child == self.progress.child {
-            return;
-        }
-        self.progress.child = child;
-        if let Err(error) = self.files.proceed(&self.progress) {
-            let error = error_chain(&error);
-            tracing::warn!(error, "the new agent's process is not noted");
-        }
     }
 
     fn what_is_missing(&self, proof: &Proof) -> String {
@@ -351,6 +347,10 @@ impl<S: Service> Watcher<S> {
             return Ok(Next::Done);
         }
         if !look.is_up {
+            if self.patience > 0 {
+                self.patience -= 1;
+                return Ok(Next::Wait);
+            }
             if self.old_starts >= OLD_STARTS_MAX {
                 tracing::error!(last = look.last, "the agent before does not come up, too");
                 return Ok(Next::Done);
@@ -372,18 +372,14 @@ impl<S: Service> Watcher<S> {
             if look.holds_lock || !look.is_up {
                 break;
             }
-            thread::sleep(PAUSE / 5);
+            thread::sleep(self.pause / 5);
         }
         Ok(())
     }
 
     /// Makes the next step durable.
     fn enter(&mut self, phase: Phase) -> Result<Next, WatchError> {
-        let next = Progress {
-            form: FORM,
-            phase,
-            child: self.progress.child,
-        };
+        let next = Progress { form: FORM, phase };
         self.files.proceed(&next)?;
         self.progress = next;
         Ok(Next::Step)

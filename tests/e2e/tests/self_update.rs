@@ -212,3 +212,182 @@ fn a_version_whose_check_fails_goes_back_by_itself() {
     let why = fails_and_goes_back(Kind::FailsItsCheck);
     assert!(why.contains("this one is ill"), "{why}");
 }
+
+/// What the files of the update say of it.
+fn step(lab: &Lab) -> String {
+    let update = lab.host("h1").join("state/update");
+    let read = |name: &str| -> Option<Value> {
+        serde_json::from_slice(&fs::read(update.join(name)).ok()?).ok()
+    };
+    if read("order.json").is_none() {
+        return "none".to_owned();
+    }
+    if let Some(decision) = read("decided.json")
+        && decision["decided"] == "kept"
+    {
+        return "kept".to_owned();
+    }
+    let progress = read("progress.json").unwrap_or_default();
+    progress["phase"]["step"]
+        .as_str()
+        .unwrap_or("switching")
+        .to_owned()
+}
+
+/// Rolls a version out, cuts the power once the update is at that step, boots, and waits for the outcome.
+#[track_caller]
+#[expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
+fn power_cut(lab: &mut Lab, version: &str, kind: Kind, at: impl Fn(&Lab) -> bool) {
+    let before = shelved(lab);
+    publish(lab, version, kind);
+    let id = lab.roll_out(&spec(version)).unwrap();
+    let reached = wait::until(LONG, || {
+        let over = lab.status(&id).ok()?["outcomes"]["pending"] == 0;
+        (over || at(lab)).then_some(over)
+    });
+    assert!(reached.is_some(), "{version}: never there");
+    lab.cut_power("h1");
+    let boot = format!("boot after {version}\n");
+    fs::write(lab.host("h1").join("boot_id"), boot).unwrap();
+    lab.start_agent("h1").unwrap();
+    let good = matches!(kind, Kind::Good);
+    let outcome = if good { "succeeded" } else { "failed" };
+    let ended = lab.wait_for(&id, LONG, |status| status["outcomes"][outcome] == 1);
+    assert!(ended.is_ok(), "{version}: {ended:?}");
+    let expected = if good {
+        Some(version.to_owned())
+    } else {
+        before
+    };
+    assert_runs(lab, expected.as_deref());
+}
+
+#[test]
+fn a_power_cut_at_each_step_of_an_update_ends_with_one_agent_and_the_truth() {
+    let mut lab = lab();
+    update_to(&lab, "2.0");
+    let mut number = 1;
+    for kind in [Kind::Good, Kind::ExitsAtStart, Kind::Hangs] {
+        let steps: &[&str] = match kind {
+            Kind::Good => &["switching", "watching", "kept"],
+            _ => &["switching", "watching", "restoring", "restored"],
+        };
+        for wanted in steps {
+            number += 1;
+            // A step that is over too soon to be seen is cut somewhere behind it.
+            power_cut(&mut lab, &format!("2.{number}"), kind, |lab| {
+                step(lab) == *wanted
+            });
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_instant_of_an_update_ends_with_one_agent_and_the_truth() {
+    let mut lab = lab();
+    update_to(&lab, "2.0");
+    for number in 1..=8 {
+        let kind = if number % 2 == 0 {
+            Kind::Good
+        } else {
+            Kind::ExitsAtStart
+        };
+        let after = Duration::from_millis(chance(4000));
+        power_cut(&mut lab, &format!("2.{number}"), kind, |lab| {
+            let begun = step(lab) != "none";
+            if begun {
+                std::thread::sleep(after);
+            }
+            begun
+        });
+    }
+}
+
+#[test]
+fn the_watcher_alone_may_be_killed_and_the_agent_alone() {
+    let mut lab = lab();
+    update_to(&lab, "2.0");
+    publish(&lab, "2.1", Kind::Good);
+    let id = lab.roll_out(&spec("2.1")).unwrap();
+    let watched = wait::until(LONG, || (step(&lab) == "watching").then_some(()));
+    assert!(watched.is_some());
+    for (pid, line) in lab.processes_of("h1") {
+        if line.contains("watch-update") {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+    // Nobody watches, so the agent must still prove itself; whoever starts it next sees that a watcher ends it.
+    lab.wait_for(&id, LONG, has(&[("succeeded", 1)])).unwrap();
+    lab.cut_power("h1");
+    lab.start_agent("h1").unwrap();
+    assert_runs(&lab, Some("2.1"));
+}
+
+#[test]
+fn what_is_no_agent_for_this_host_changes_nothing() {
+    let lab = lab();
+    update_to(&lab, "2.0");
+    // Its script says another version than the release.
+    publish(&lab, "3.0", Kind::Good);
+    let directory = lab.directory().join("agents/3.0");
+    let lies = fs::read_to_string(directory.join("release.toml")).unwrap();
+    fs::write(
+        directory.join("release.toml"),
+        lies.replace("\"3.0\"", "\"3.1\""),
+    )
+    .unwrap();
+    let bundle = lab.directory().join("agents/3.1.comber");
+    let (from, to) = (directory.to_str().unwrap(), bundle.to_str().unwrap());
+    lab.comber()
+        .ok(&["release", "build", from, "--out", to])
+        .unwrap();
+    lab.comber().ok(&["release", "publish", to]).unwrap();
+    let id = lab.roll_out(&spec("3.1")).unwrap();
+    lab.wait_for(&id, LONG, has(&[("failed", 1)])).unwrap();
+    let why = lab.comber().ok(&["why", "host", "h1"]).unwrap();
+    assert!(why.contains("preflight"), "{why}");
+    // Older than the package's: the launcher would never launch it.
+    publish(&lab, "0.0.1", Kind::Good);
+    let id = lab.roll_out(&spec("0.0.1")).unwrap();
+    lab.wait_for(&id, LONG, has(&[("excluded", 1)])).unwrap();
+    assert_runs(&lab, Some("2.0"));
+}
+
+#[test]
+fn an_agent_that_is_removed_leaves_the_package_s() {
+    let lab = lab();
+    let id = {
+        publish(&lab, "2.0", Kind::Good);
+        let id = lab.roll_out(&spec("2.0")).unwrap();
+        lab.wait_for(&id, LONG, has(&[("succeeded", 1)])).unwrap();
+        assert_runs(&lab, Some("2.0"));
+        id
+    };
+    lab.comber().ok(&["rollout", "rollback", &id]).unwrap();
+    let back = wait::until(LONG, || {
+        let status = lab.agent_status("h1").ok()?;
+        (status["installed"].as_array()?.is_empty() && shelved(&lab).is_none()).then_some(())
+    });
+    assert!(back.is_some(), "{:?}", shelved(&lab));
+    assert_runs(&lab, None);
+}
+
+#[test]
+fn an_agent_on_the_shelf_that_is_damaged_is_passed_over() {
+    let mut lab = lab();
+    update_to(&lab, "2.0");
+    lab.cut_power("h1");
+    let current = lab.host("h1").join("state/shelves/comber-agent/current");
+    fs::remove_file(current.join("comber-agent")).unwrap();
+    lab.start_agent("h1").unwrap();
+    let runs = wait::until(LONG, || {
+        (lab.agent_status("h1").ok()?["running"] == true).then_some(())
+    });
+    assert!(runs.is_some());
+    let found = agents(&lab);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(launched(found[0].0), None);
+    let log = fs::read_to_string(lab.host("h1").join("agent.log")).unwrap();
+    assert!(log.contains("the package's agent runs instead"), "{log}");
+}

@@ -12,7 +12,6 @@ use comber_runtime::clock::Clock;
 
 use super::{Look, Service, ServiceError, await_release, run};
 use crate::lock::Lock;
-use crate::update::files::Child;
 
 /// systemd kills what does not end by itself; the lock then goes with the process.
 const RELEASE: Duration = Duration::from_secs(10);
@@ -78,13 +77,13 @@ impl Service for Systemd {
         })
     }
 
-    fn start(&mut self) -> Result<Option<Child>, ServiceError> {
+    fn start(&mut self) -> Result<(), ServiceError> {
         // Fails where the unit never failed.
         let _ = systemctl("reset-failed", &self.unit);
         systemctl("start", &self.unit)?;
         self.restarts = None;
         self.was_up = true;
-        Ok(None)
+        Ok(())
     }
 
     fn look(&mut self) -> Result<Look, ServiceError> {
