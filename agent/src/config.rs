@@ -135,13 +135,7 @@ impl LinkSettings {
 
 impl Settings for AgentSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
-        let controller: Option<Uri> = section.optional("controller");
-        if controller
-            .as_ref()
-            .is_some_and(|url| url.scheme_str() != Some("https"))
-        {
-            section.refuse("controller", "must begin with https://");
-        }
+        let controller = controller(section);
         let state_dir = section.value("state_dir", PathBuf::from(DEFAULT_STATE_DIR));
         let name = host_name(section);
         let install = section.table("install");
@@ -227,18 +221,34 @@ fn backoff(section: &mut Section<'_>, min: Duration, max: Duration) -> (Duration
     (min, max)
 }
 
-/// A name that is valid both as a host's and in a certificate.
+/// The address of a controller, which nothing is sent to in the clear.
+pub(crate) fn controller(section: &mut Section<'_>) -> Option<Uri> {
+    let controller: Option<Uri> = section.optional("controller");
+    let other = |url: &Uri| url.scheme_str() != Some("https");
+    if controller.as_ref().is_some_and(other) {
+        section.refuse("controller", "must begin with https://");
+    }
+    controller
+}
+
 fn host_name(section: &mut Section<'_>) -> Option<HostId> {
     let text: String = section.value("name", hostname());
-    let problem = match text.parse::<HostId>() {
-        Ok(name) => match PeerIdentity::host(&text) {
-            Ok(_) => return Some(name),
-            Err(error) => error.to_string(),
-        },
-        Err(error) => error.problem,
-    };
-    section.refuse("name", &problem);
-    None
+    match host_id(&text) {
+        Ok(name) => Some(name),
+        Err(problem) => {
+            section.refuse("name", &problem);
+            None
+        }
+    }
+}
+
+/// A name that is valid both as a host's and in a certificate, or what is wrong with it.
+pub(crate) fn host_id(text: &str) -> Result<HostId, String> {
+    let name = text.parse::<HostId>().map_err(|error| error.problem)?;
+    match PeerIdentity::host(text) {
+        Ok(_) => Ok(name),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn variables(section: &mut Section<'_>) -> Option<BTreeMap<String, String>> {

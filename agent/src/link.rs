@@ -37,6 +37,8 @@ use session::Ended;
 pub struct LinkView {
     /// Whether the stream is open.
     pub connected: bool,
+    /// How often it was opened: tells that it is back, also to whoever did not see it gone.
+    pub opened: u64,
     /// The last valid desired state, with the epoch of the controller that sent it.
     pub desired: Option<([u8; 16], Desired)>,
     /// How many valid desired states have come: tells that the same one came again.

@@ -36,10 +36,12 @@ use crate::{
     facts::FactReader,
     facts_watch, feed,
     fetch::{Fetcher, HttpsSource, Patience},
+    first_boot::{Ended, first_boot},
     host_effects::HostEffects,
     identity::{IdentityStore, host_of},
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
+    leftovers,
     link::{Link, LinkView},
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
@@ -69,13 +71,32 @@ pub(super) fn runtime() -> Result<Runtime, AppError> {
         })
 }
 
-/// Serves until a signal.
-pub(super) fn run(settings: &AgentSettings) -> Result<(), AppError> {
+/// Serves until a signal; enrols first, where a file says so.
+pub(super) fn run(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
     telemetry::init(&settings.log)?;
     fsx::create_dir_durable(&settings.state_dir.join(SCRATCH), 0o700)?;
     let _lock = take_lock(&settings.state_dir)?;
+    leftovers::end();
+    runtime()?.block_on(live(settings, enroll_file))
+}
+
+async fn live(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().map_err(|source| AppError::System {
+        step: "listen for signals",
+        source,
+    })?;
+    let clock = Clock::system();
+    let notifier = Notifier::from_environment();
+    if let Some(file) = enroll_file {
+        let ended = first_boot(file, settings, &clock, &notifier, &shutdown).await?;
+        if ended == Ended::Told {
+            notifier.stopping();
+            return Ok(());
+        }
+    }
     let identity = Arc::new(IdentityStore::open(&settings.state_dir)?);
-    runtime()?.block_on(serve(settings, identity))
+    serve(settings, identity, clock, notifier, shutdown).await
 }
 
 /// The boot that the host runs in.
@@ -83,36 +104,37 @@ pub(super) fn boot_id(settings: &AgentSettings) -> Result<BootId, AppError> {
     Ok(BootId(reboot(settings).boot_id()?))
 }
 
-async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result<(), AppError> {
-    let shutdown = Shutdown::new();
-    shutdown.on_signals().map_err(|source| AppError::System {
-        step: "listen for signals",
-        source,
-    })?;
-    let clock = Clock::system();
+async fn serve(
+    settings: &AgentSettings,
+    identity: Arc<IdentityStore>,
+    clock: Clock,
+    notifier: Notifier,
+    shutdown: Shutdown,
+) -> Result<(), AppError> {
     let controller = controller(settings)?;
     let host = host_of(&identity.present())?;
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
 
     let view = watch::Sender::new(LinkView::default());
-    let (driver, handle) = driver(
+    let boot_id_file = &settings.reboot.boot_id_file;
+    let itself = Itself::here(&settings.state_dir, boot_id_file, view.subscribe());
+    let effects = host_effects(
         settings,
         &identity,
         &controller,
         &clock,
-        &shutdown,
-        view.subscribe(),
-    )
-    .await?;
-    let notifier = Notifier::from_environment();
+        (itself.clone(), view.subscribe()),
+    );
+    let (driver, handle) = driver(settings, effects, &clock, &shutdown, &itself).await?;
     let tasks = Tasks {
         settings,
         identity,
         controller,
         clock,
+        view,
         shutdown: shutdown.clone(),
     };
-    let link = tasks.start(handle, notifier.clone(), view);
+    let link = tasks.start(handle, notifier.clone());
     notifier.ready();
     let ran = driver.run().await;
     notifier.stopping();
@@ -138,15 +160,12 @@ fn ended(ran: Result<(), DriverError>, shutdown: &Shutdown) -> Result<(), AppErr
 
 async fn driver(
     settings: &AgentSettings,
-    identity: &Arc<IdentityStore>,
-    controller: &Uri,
+    effects: HostEffects<HttpsSource>,
     clock: &Clock,
     shutdown: &Shutdown,
-    link: watch::Receiver<LinkView>,
+    itself: &Itself,
 ) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
     let store = LedgerFile::new(&settings.state_dir);
-    let boot_id_file = &settings.reboot.boot_id_file;
-    let itself = Itself::here(&settings.state_dir, boot_id_file, link);
     let loaded = itself.load_ledger(&store, clock.wall())?;
     match &loaded.source {
         Source::Current => {}
@@ -156,7 +175,7 @@ async fn driver(
         }
     }
     let parts = Parts {
-        effects: host_effects(settings, identity, controller, clock, itself),
+        effects,
         store,
         clock: clock.clone(),
         boot_id: boot_id(settings)?,
@@ -171,7 +190,7 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
-    itself: Itself,
+    (itself, view): (Itself, watch::Receiver<LinkView>),
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
     let site = Site {
@@ -200,7 +219,7 @@ fn host_effects(
         backoff_min,
         backoff_max,
     };
-    let fetcher = Fetcher::new(source, state_dir, patience);
+    let fetcher = Fetcher::new(source, state_dir, patience, view);
     HostEffects::new(site, fetcher, reboot(settings), clock.clone())
 }
 
@@ -215,22 +234,19 @@ struct Tasks<'a> {
     identity: Arc<IdentityStore>,
     controller: Uri,
     clock: Clock,
+    view: watch::Sender<LinkView>,
     shutdown: Shutdown,
 }
 
 impl Tasks<'_> {
     /// Starts all of them; the link's is returned, because it has something to say at the end.
-    fn start(
-        self,
-        handle: Handle,
-        notifier: Notifier,
-        view: watch::Sender<LinkView>,
-    ) -> JoinHandle<()> {
+    fn start(self, handle: Handle, notifier: Notifier) -> JoinHandle<()> {
         let Self {
             settings,
             identity,
             controller,
             clock,
+            view,
             shutdown,
         } = self;
         let reader = FactReader::new(settings.install.root.clone());

@@ -77,7 +77,10 @@ pub(super) async fn run(
         Err(reason) => return Ended::NotOpened { reason },
     };
     tracing::info!(controller = %link.controller, "link open");
-    link.view.send_modify(|view| view.connected = true);
+    link.view.send_modify(|view| {
+        view.connected = true;
+        view.opened += 1;
+    });
     let (epoch, epochs) = watch::channel(None);
     let reporting = facts::report(
         channel,

@@ -6,6 +6,7 @@ mod command;
 mod controller;
 mod crash;
 mod enrol;
+mod first_boot;
 mod host;
 mod link;
 mod renew;

@@ -102,7 +102,7 @@ fn steering() {
     };
     assert_snapshot!(fence(&view(80), "r7", &open), @"the fence is open: 7 hosts are able to activate (web-1, web-2, web-3, web-4, web-5, …); closed at the latest in 42s");
     open.closed = true;
-    assert_snapshot!(fence(&view(80), "r7", &open), @"the fence is closed: no host can activate on behalf of r7 any more");
+    assert_snapshot!(fence(&view(80), "r7", &open), @"the fence is closed: no host can begin to activate on behalf of r7 any more");
     shape("fence_json", &json::Fence::new("r7", &open));
 }
 
