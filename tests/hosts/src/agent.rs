@@ -34,6 +34,11 @@ StateDirectoryMode=0700
 WantedBy=multi-user.target
 ";
 
+/// The watcher of updates of the agent, exactly as the package brings it.
+const WATCH_UNIT: &str = "comber-agent-watch.service";
+const WATCH: &str =
+    include_str!("../../../packaging/usr/lib/systemd/system/comber-agent-watch.service");
+
 const TIMERS: &str = "\
 [link]
 backoff_min = \"100ms\"
@@ -61,6 +66,10 @@ pub(crate) fn install(
     host.write(
         &format!("/etc/systemd/system/{AGENT_UNIT}"),
         UNIT.as_bytes(),
+    )?;
+    host.write(
+        &format!("/etc/systemd/system/{WATCH_UNIT}"),
+        WATCH.as_bytes(),
     )?;
     let configuration = format!("{more}\n{TIMERS}");
     host.write("/etc/comber/agent.d/50-test.toml", configuration.as_bytes())?;
