@@ -116,6 +116,30 @@ impl TestHost {
         self.build(name, version, "", &format!("path = \"{path}\""))
     }
 
+    /// A release of Comber's own agent, whose program only tells its version.
+    pub(crate) fn agent_release(&self, version: &str) -> Verified {
+        let source = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let program = source.path().join("files/comber-agent");
+        fs::create_dir(source.path().join("files")).unwrap();
+        fs::write(
+            &program,
+            format!("#!/bin/sh\necho comber-agent {version}\n"),
+        )
+        .unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let manifest = format!(
+            "name = \"comber-agent\"\nversion = \"{version}\"\n[installer]\ntype = \"agent\"\nhealthy_for = \"10ms\"\n"
+        );
+        fs::write(source.path().join("release.toml"), manifest).unwrap();
+        let out = self.dir.path().join(format!("agent-{version}.bundle"));
+        let built = comber_bundle::build(source.path(), &out, &mut |_| {}).unwrap();
+        let unverified = Unverified {
+            path: built.path,
+            artifact: built.artifact,
+        };
+        unverified.verify(&built.listing.manifest().id()).unwrap()
+    }
+
     fn build(
         &self,
         name: &str,
@@ -174,7 +198,8 @@ pub(crate) fn itself_at(dir: &Path, slot: Option<&str>) -> Itself {
         connected: true,
         ..LinkView::default()
     };
-    let link = watch::Sender::new(view).subscribe();
+    // Its link stands as long as the test.
+    let link = Box::leak(Box::new(watch::Sender::new(view))).subscribe();
     let boot_id = dir.join("boot_id");
     Itself::with(
         &dir.join("state"),

@@ -89,3 +89,19 @@ impl Recipe {
             .saturating_add(policy.slack)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the installer proves the change first, the checks must still have their whole time.
+    #[test]
+    fn an_agent_has_the_time_of_its_proof_beside_that_of_its_checks() {
+        let source = "name = 'comber-agent'\nversion = '2'\n[installer]\ntype = 'agent'\ndeadline = '15m'\n[timeouts]\nverify = '3m'";
+        let manifest = Manifest::parse(source).unwrap();
+        let recipe = Recipe::from(&manifest);
+        let within = recipe.verifying(&Policy::default());
+        assert_eq!(within, Duration::from_mins(18) + Duration::from_secs(30));
+        assert_eq!(Recipe::default().proof, Duration::ZERO);
+    }
+}

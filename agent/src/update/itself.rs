@@ -149,12 +149,14 @@ impl Itself {
             (seen.linked, seen.was_linked) = (true, true);
             self.files.tell(seen);
             let breaks = link.wait_for(|view| !view.connected);
-            if tokio::time::timeout(healthy, breaks).await.is_err() {
-                seen.at_checks = true;
-                return self.files.tell(seen);
+            match tokio::time::timeout(healthy, breaks).await {
+                Err(_) => break,
+                Ok(Ok(_)) => seen.linked = false,
+                Ok(Err(_)) => return std::future::pending().await,
             }
-            seen.linked = false;
         }
+        seen.at_checks = true;
+        self.files.tell(seen);
     }
 
     /// The ledger to go on from. After a way back the new agent may have written it in a form that this one refuses; then
@@ -207,4 +209,102 @@ pub(crate) enum Left {
     Restored(String),
     /// No watcher did anything.
     Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use comber_machine::{Ledger, State};
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ledger::Store as _;
+    use crate::update::{FORM, Side};
+
+    fn itself(dir: &Path, link: watch::Receiver<LinkView>) -> Itself {
+        let service = ServiceKind::Systemd {
+            unit: "comber-agent.service".to_owned(),
+        };
+        Itself::with(dir, dir, link, None, ("/bin/false".into(), service))
+    }
+
+    fn order() -> Order {
+        let side = |slot: Option<&str>| Side {
+            slot: slot.map(str::to_owned),
+            version: "1".to_owned(),
+        };
+        Order {
+            form: FORM,
+            release: "comber-agent@2.0".parse().unwrap(),
+            from: side(None),
+            to: side(Some("2.0-0123456789ab")),
+            proof: None,
+            service: ServiceKind::Systemd {
+                unit: "comber-agent.service".to_owned(),
+            },
+            boot_id_file: "/dev/null".into(),
+            ordered_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn view(connected: bool) -> LinkView {
+        LinkView {
+            connected,
+            ..LinkView::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_breaks_again_and_again_proves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = watch::Sender::new(view(false));
+        let itself = itself(dir.path(), link.subscribe());
+        itself.files.begin(&order()).unwrap();
+        let proving = itself.linked_for(Duration::from_secs(60));
+        let flapping = async {
+            for _ in 0..20 {
+                link.send_replace(view(true));
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                link.send_replace(view(false));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            () = proving => panic!("proved by a link that never held"),
+            () = flapping => {}
+        }
+        let seen = itself.files.seen().unwrap();
+        assert!(seen.was_linked && !seen.at_checks, "{seen:?}");
+        link.send_replace(view(true));
+        itself.linked_for(Duration::from_secs(60)).await;
+        assert!(itself.files.seen().unwrap().at_checks);
+    }
+
+    #[test]
+    fn the_copy_of_the_ledger_comes_back_only_where_the_present_one_is_refused_after_a_way_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let itself = itself(dir.path(), watch::Sender::new(view(false)).subscribe());
+        let store = LedgerFile::new(dir.path());
+        let wall = Timestamp::UNIX_EPOCH;
+        let mut ledger = Ledger::new(wall);
+        ledger.generation.0 = 7;
+        store.save(&ledger).unwrap();
+        itself.files.begin(&order()).unwrap();
+        itself.files.keep_ledger().unwrap();
+        // The new agent goes on in a form that this one reads: nothing of it is given up.
+        ledger.generation.0 = 8;
+        store.save(&ledger).unwrap();
+        let why = "it hung".to_owned();
+        let read = || itself.load_ledger(&store, wall).map(|loaded| loaded.ledger);
+        assert_eq!(read().unwrap().generation.0, 8);
+        // Then in one that it does not.
+        for name in ["ledger.json", "ledger.prev"] {
+            std::fs::write(dir.path().join(name), "of a newer agent").unwrap();
+        }
+        read().unwrap_err();
+        itself.files.decide(&Decision::Restore { why }).unwrap();
+        let back = read().unwrap();
+        assert_eq!(back.generation.0, 7);
+        assert_eq!(back.state, State::Idle);
+        assert_eq!(store.load(wall).unwrap().ledger, back);
+    }
 }

@@ -80,6 +80,7 @@ impl Product {
                 RebootPolicy::Never
             },
             irreversible: false,
+            proof: Duration::ZERO,
         }
     }
 

@@ -54,6 +54,7 @@ pub(crate) fn recipe(reboot: RebootPolicy, irreversible: bool) -> Recipe {
         timeouts,
         reboot,
         irreversible,
+        proof: Duration::ZERO,
     }
 }
 

@@ -323,3 +323,6 @@ fn side(record: &Record) -> Side {
         version: record.manifest.version.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -336,4 +336,39 @@ mod tests {
         ];
         assert_eq!(fields, expected);
     }
+
+    #[test]
+    fn the_agent_s_own_release_has_one_name_no_reboot_and_a_way_back() {
+        let source = r#"
+            name = "comber-agent"
+            version = "1.4.0"
+            [installer]
+            type = "agent"
+        "#;
+        let Installer::Agent(agent) = Manifest::parse(source).unwrap().installer else {
+            panic!("another installer");
+        };
+        assert_eq!(agent.binary, "comber-agent");
+        assert!(agent.healthy_for < agent.deadline);
+        let source = r#"
+            name = "agent"
+            version = "1.4.0"
+            reboot = "auto"
+            irreversible = true
+            [installer]
+            type = "agent"
+            binary = "../comber-agent"
+            healthy_for = "20m"
+        "#;
+        let problems = Manifest::parse(source).unwrap_err();
+        let fields: Vec<&str> = problems.iter().map(|one| one.field.as_str()).collect();
+        let expected = [
+            "installer.binary",
+            "installer.healthy_for",
+            "name",
+            "reboot",
+            "irreversible",
+        ];
+        assert_eq!(fields, expected);
+    }
 }
