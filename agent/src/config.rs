@@ -18,6 +18,12 @@ use http::Uri;
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/comber-agent";
 /// Releases are installed below the real root unless an image is being filled.
 pub const DEFAULT_ROOT: &str = "/";
+/// Where modules of this host are; the first directory that has one of a name counts, so Comber's own directory overrides
+/// what the packages of another client bring.
+pub const DEFAULT_MODULES: [&str; 2] = [
+    "/usr/share/comber/modules/v3",
+    "/usr/share/mender/modules/v3",
+];
 /// Asks the service manager, so that every other service ends in order.
 pub const DEFAULT_REBOOT_COMMAND: [&str; 2] = ["systemctl", "reboot"];
 /// The kernel draws a new value at each boot; it is the only proof that a boot happened.
@@ -79,6 +85,8 @@ pub struct AgentSettings {
 pub struct InstallSettings {
     /// Put before the absolute paths of releases.
     pub root: PathBuf,
+    /// Directories of modules, in the order in which they are searched.
+    pub modules: Vec<PathBuf>,
 }
 
 /// `[reboot]`.
@@ -161,7 +169,12 @@ impl Settings for AgentSettings {
 impl Settings for InstallSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let root = section.value("root", PathBuf::from(DEFAULT_ROOT));
-        Some(Self { root })
+        let default = DEFAULT_MODULES.map(PathBuf::from).to_vec();
+        let modules: Vec<PathBuf> = section.value("modules", default);
+        if modules.iter().any(|dir| !dir.is_absolute()) {
+            section.refuse("modules", "must be absolute directories");
+        }
+        Some(Self { root, modules })
     }
 }
 

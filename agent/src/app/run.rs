@@ -4,7 +4,7 @@
 //!   driver   Event in <── feed <── link (LinkView)        one stream to the controller
 //!            HostStatus out ─────> link, manager
 //!   renewal  IdentityStore <─────> link, fetch            the certificate
-//!   facts    Facts ──────────────> link                   read every ten minutes
+//!   facts    Facts, packages ────> link                   read every ten minutes
 //!   manager  one line and signs of life for systemd
 //! ```
 //!
@@ -34,7 +34,8 @@ use crate::{
     driver::{Driver, DriverError, Handle, Parts},
     exec::Exec,
     facts::FactReader,
-    facts_watch, feed,
+    facts_watch::{self, HostReader, Told},
+    feed,
     fetch::{Fetcher, HttpsSource, Patience},
     first_boot::{Ended, first_boot},
     host_effects::HostEffects,
@@ -42,9 +43,10 @@ use crate::{
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
     leftovers,
-    link::{Link, LinkView},
+    link::{Link, LinkView, Packages},
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
+    packages::PackageReader,
     reboot::Reboot,
     renew::Renewal,
     update::{Itself, launch::SHELVES},
@@ -52,6 +54,8 @@ use crate::{
 
 /// Where the output of commands goes while they run, in the state directory.
 const SCRATCH: &str = "scratch";
+/// The list of packages that the controller acknowledged last, in the state directory.
+const PACKAGES: &str = "packages";
 /// How often the lock is tried at start: an agent that is being replaced may still be ending.
 const LOCK_TRIES: u32 = 20;
 /// Pause between two tries of the lock.
@@ -196,6 +200,7 @@ fn host_effects(
     let site = Site {
         root: settings.install.root.clone(),
         shelves: state_dir.join(SHELVES),
+        modules: settings.install.modules.clone(),
         exec: Exec::new(state_dir.join(SCRATCH)),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
@@ -249,8 +254,16 @@ impl Tasks<'_> {
             view,
             shutdown,
         } = self;
-        let reader = FactReader::new(settings.install.root.clone());
-        let facts = watch::Sender::new(reader.read());
+        let root = &settings.install.root;
+        let reader = HostReader {
+            facts: FactReader::new(root.clone(), settings.reboot.boot_id_file.clone()),
+            packages: PackageReader::new(root.clone()),
+        };
+        let told = Told::default();
+        let packages = Packages {
+            present: told.packages.subscribe(),
+            file: settings.state_dir.join(PACKAGES),
+        };
         let (shown, seen) = (view.subscribe(), handle.actual.clone());
         let watchdog = environment::watchdog();
         let link = Link {
@@ -259,7 +272,8 @@ impl Tasks<'_> {
             identity: Arc::clone(&identity),
             clock: clock.clone(),
             status: handle.actual,
-            facts: facts.subscribe(),
+            facts: told.facts.subscribe(),
+            packages,
             view,
         };
         let renewal = Renewal {
@@ -269,14 +283,14 @@ impl Tasks<'_> {
             clock,
         };
         let interval = settings.link.facts_interval;
-        let read = move || reader.read();
+        let watching = facts_watch::run(reader, interval, seen.clone(), told);
         task::spawn(
             "feed",
             &shutdown,
             feed::run(shown.clone(), handle.from_link),
         );
         task::spawn("renewal", &shutdown, renewal.run());
-        task::spawn("facts", &shutdown, facts_watch::run(read, interval, facts));
+        task::spawn("facts", &shutdown, watching);
         let manager = manager::run(notifier, seen, shown, watchdog);
         task::spawn("manager", &shutdown, manager);
         task::spawn("link", &shutdown, link.run(shutdown.clone()))

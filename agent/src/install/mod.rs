@@ -37,6 +37,8 @@ pub use agent::{AgentError, NotUpdatable};
 pub use catalog::{Catalog, CatalogError, Record};
 pub use jobs::{Jobs, Stop};
 pub use kind::Kind;
+pub use module::ModuleError;
+pub use package::PackageError;
 pub use shelf::Shelf;
 pub use site::Site;
 
@@ -166,6 +168,12 @@ pub enum InstallError {
     /// Comber's own agent.
     #[error(transparent)]
     Agent(#[from] AgentError),
+    /// A module.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// Packages.
+    #[error(transparent)]
+    Package(#[from] Box<PackageError>),
     /// The process is ending.
     #[error("the agent stopped in the middle of this step")]
     Interrupted,

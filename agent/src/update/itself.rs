@@ -149,10 +149,11 @@ impl Itself {
             (seen.linked, seen.was_linked) = (true, true);
             self.files.tell(seen);
             let breaks = link.wait_for(|view| !view.connected);
-            match tokio::time::timeout(healthy, breaks).await {
+            let broke = tokio::time::timeout(healthy, breaks).await;
+            match broke.map(|seen| seen.is_ok()) {
                 Err(_) => break,
-                Ok(Ok(_)) => seen.linked = false,
-                Ok(Err(_)) => return std::future::pending().await,
+                Ok(true) => seen.linked = false,
+                Ok(false) => return std::future::pending().await,
             }
         }
         seen.at_checks = true;
@@ -259,7 +260,7 @@ mod tests {
         let link = watch::Sender::new(view(false));
         let itself = itself(dir.path(), link.subscribe());
         itself.files.begin(&order()).unwrap();
-        let proving = itself.linked_for(Duration::from_secs(60));
+        let proving = itself.linked_for(Duration::from_mins(1));
         let flapping = async {
             for _ in 0..20 {
                 link.send_replace(view(true));
@@ -275,7 +276,7 @@ mod tests {
         let seen = itself.files.seen().unwrap();
         assert!(seen.was_linked && !seen.at_checks, "{seen:?}");
         link.send_replace(view(true));
-        itself.linked_for(Duration::from_secs(60)).await;
+        itself.linked_for(Duration::from_mins(1)).await;
         assert!(itself.files.seen().unwrap().at_checks);
     }
 

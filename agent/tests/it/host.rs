@@ -39,7 +39,7 @@ impl Host {
         let dir = host.dir.path().display();
         let settings = format!(
             "state_dir = '{dir}/state'\nname = 'web-1'\n\
-             [install]\nroot = '{dir}/root'\n\
+             [install]\nroot = '{dir}/root'\nmodules = ['{dir}/modules']\n\
              [variables]\nTEST_DIR = '{dir}'\n\
              [reboot]\ncommand = ['/usr/bin/touch', '{dir}/reboot-requested']\nboot_id_file = '{dir}/boot_id'\n\
              [link]\nbackoff_min = '20ms'\nbackoff_max = '200ms'\n\

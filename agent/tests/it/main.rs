@@ -9,6 +9,8 @@ mod enrol;
 mod first_boot;
 mod host;
 mod link;
+mod module;
+mod packages;
 mod renew;
 mod rollout;
 mod support;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use comber_model::packages::Versions;
 use comber_model::release::Release;
 use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState};
 use comber_model::{
@@ -45,6 +46,8 @@ pub struct HostView {
     pub link: Link,
     /// What it shall run, as last committed.
     pub desired: Desired,
+    /// What it has of the packages that [`crate::asked_packages`] names for any rollout; kept by the controller.
+    pub versions: Versions,
 }
 
 impl HostView {
@@ -55,6 +58,7 @@ impl HostView {
             status: None,
             link,
             desired: Desired::default(),
+            versions: Versions::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod agent_link;
 mod enrolment;
 mod event;
 mod host;
+mod packages;
 mod release;
 mod rollout;
 mod status;
@@ -64,7 +65,7 @@ pub struct Parts {
 /// All services with health and reflection, so that standard tools work.
 pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> {
     let core = || parts.core.clone();
-    let link = agent_link::AgentLink::new(core(), parts.shutdown.clone());
+    let link = agent_link::AgentLink::new(parts);
     let link = AgentLinkServiceServer::new(link).max_decoding_message_size(LINK_MESSAGE_MAX);
     let enrolment = EnrolmentServiceServer::new(enrolment::Enrolment::new(parts));
     let releases = release::Releases::new(parts);

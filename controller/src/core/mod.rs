@@ -19,6 +19,7 @@ mod error;
 mod hosts;
 mod load;
 mod meta;
+mod packages;
 mod planning;
 mod records;
 mod releases;
@@ -37,6 +38,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot, watch};
 
 pub use agents::{Attachment, AttachmentId, Ending};
 pub use error::{CoreError, LoadError};
+pub use packages::PackageReport;
 pub use tokens::{Certificate, Token};
 pub use world::World;
 

@@ -233,6 +233,7 @@ fn enrolled(
         id,
         labels: Labels::default(),
         facts: Facts::default(),
+        packages: None,
         enrolled_at: edit.now,
         retired_at: None,
         certificate: certificate.fingerprint,

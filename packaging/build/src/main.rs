@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     fs::create_dir(&packages).context("cannot make the directory of the packages")?;
     for program in &PROGRAMS {
         tools.deb(program, arguments.revision, arguments.quick, &packages)?;
-        tools.rpm(program, arguments.revision, &packages)?;
+        tools.rpm(program, arguments.revision, arguments.quick, &packages)?;
     }
     list(&packages)
 }

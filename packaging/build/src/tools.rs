@@ -100,13 +100,22 @@ impl Tools {
     }
 
     /// Makes a program's .rpm.
-    pub(crate) fn rpm(&self, program: &Program, revision: u32, packages: &Path) -> Result<()> {
+    pub(crate) fn rpm(
+        &self,
+        program: &Program,
+        revision: u32,
+        quick: bool,
+        packages: &Path,
+    ) -> Result<()> {
         let mut rpm = Command::new(self.program("cargo-generate-rpm"));
         rpm.args(["generate-rpm", "--package", program.dir, "--profile", STAGE]);
         rpm.args(["--auto-req", "builtin", "--set-metadata"]);
         rpm.arg(format!("release = \"{revision}\""));
         rpm.arg("--target-dir").arg(&self.target);
         rpm.arg("--output").arg(packages);
+        if quick {
+            rpm.args(["--payload-compress", "gzip"]);
+        }
         self.run(rpm)
     }
 

@@ -14,30 +14,17 @@ pub const AGENT_UNIT: &str = "comber-agent.service";
 /// Where its ledger is.
 pub const STATE_DIR: &str = "/var/lib/comber-agent";
 
-/// Not after `network-online.target`: a host that reboots into no network must finish what it does all the same.
-const UNIT: &str = "\
-[Unit]
-Description=Comber agent
-After=network.target
-
-[Service]
-Type=notify
-NotifyAccess=main
-ExecStart=/usr/bin/comber-agent run
-Restart=always
-RestartSec=100ms
-KillMode=process
-StateDirectory=comber-agent
-StateDirectoryMode=0700
-
-[Install]
-WantedBy=multi-user.target
-";
-
-/// The watcher of updates of the agent, exactly as the package brings it.
-const WATCH_UNIT: &str = "comber-agent-watch.service";
-const WATCH: &str =
-    include_str!("../../../packaging/usr/lib/systemd/system/comber-agent-watch.service");
+/// The tree that packages install, as it stands in this workspace.
+const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging");
+/// What the agent's package takes from there.
+const FILES: [&str; 4] = [
+    "/usr/lib/systemd/system/comber-agent.service",
+    "/usr/lib/systemd/system/comber-agent-watch.service",
+    "/usr/lib/tmpfiles.d/comber-agent.conf",
+    "/etc/comber/agent.toml",
+];
+/// Ten seconds after each kill would be most of a test.
+const DROP_IN: &str = "[Service]\nRestartSec=100ms\n";
 
 const TIMERS: &str = "\
 [link]
@@ -53,27 +40,44 @@ connect_timeout = \"3s\"
 idle_timeout = \"2s\"
 ";
 
+/// Where the agent that is installed comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// A binary, and the files that its package would bring.
+    Binary(&'a Path),
+    /// The package itself.
+    Deb(&'a Path),
+}
+
 /// Installs it, enrols the host with the token under its own name, and starts it. `more` are further lines of its
 /// configuration.
 pub(crate) fn install(
     host: &Host,
-    binary: &Path,
+    origin: Origin<'_>,
     controller: &str,
     token: &str,
     more: &str,
 ) -> Result<()> {
-    host.push(binary, "/usr/bin/comber-agent")?;
-    host.write(
-        &format!("/etc/systemd/system/{AGENT_UNIT}"),
-        UNIT.as_bytes(),
-    )?;
-    host.write(
-        &format!("/etc/systemd/system/{WATCH_UNIT}"),
-        WATCH.as_bytes(),
-    )?;
     let configuration = format!("{more}\n{TIMERS}");
     host.write("/etc/comber/agent.d/50-test.toml", configuration.as_bytes())?;
-    host.exec(&["systemctl", "daemon-reload"])?;
+    host.write(
+        &format!("/etc/systemd/system/{AGENT_UNIT}.d/50-test.conf"),
+        DROP_IN.as_bytes(),
+    )?;
+    match origin {
+        Origin::Binary(binary) => {
+            host.push(binary, "/usr/bin/comber-agent")?;
+            for file in FILES {
+                host.push(format!("{TREE}{file}").as_ref(), file)?;
+            }
+            host.exec(&["systemctl", "daemon-reload"])?;
+        }
+        Origin::Deb(deb) => {
+            host.push(deb, "/root/comber-agent.deb")?;
+            host.exec(&["apt-get", "install", "-qy", "/root/comber-agent.deb"])?;
+        }
+    }
+    // This also enables and starts the unit.
     host.exec(&[
         "comber-agent",
         "enroll",
@@ -82,7 +86,6 @@ pub(crate) fn install(
         "--token",
         token,
     ])?;
-    host.exec(&["systemctl", "enable", "--now", AGENT_UNIT])?;
     // What a power cut must not take from the test itself.
     host.exec(&["sync"]).map(drop)
 }

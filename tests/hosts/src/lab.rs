@@ -3,12 +3,14 @@
 //! Invariant: where it goes, the hosts' journals go into the directory of a test that failed before the hosts go.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use comber_test_support::{Binaries, Comber, Lab, LabOptions, wait};
 
-use crate::{AGENT_UNIT, Fleet, Host, agent};
+use crate::agent::{self, Origin};
+use crate::{AGENT_UNIT, Fleet, Host};
 
 /// Long enough for anything that a busy machine does with real hosts; nothing waits for it when all is well.
 pub const LONG: Duration = Duration::from_mins(3);
@@ -21,6 +23,8 @@ const CONTROLLER: &str = "[limits]\nkeepalive = \"2s\"\nkeepalive_timeout = \"2s
 pub struct HostLabOptions {
     /// More lines of the agents' configuration.
     pub agent: String,
+    /// The agents' package; where absent, the binary of this build with the files that packages install.
+    pub package: Option<PathBuf>,
 }
 
 /// A controller with real hosts.
@@ -44,7 +48,7 @@ impl HostLab {
         let installed = std::thread::scope(|scope| {
             let install = |host| {
                 let (this, token) = (&this, &token);
-                scope.spawn(move || this.install_agent(host, token, &options.agent))
+                scope.spawn(move || this.install_agent(host, token, options))
             };
             let threads: Vec<_> = this.fleet.hosts().iter().map(install).collect();
             let ends = threads.into_iter().map(|thread| thread.join().ok());
@@ -68,10 +72,13 @@ impl HostLab {
         Ok(Self { lab, fleet })
     }
 
-    /// Installs the agent on a host, enrols it and starts it. `more` are further lines of its configuration.
-    pub fn install_agent(&self, host: &Host, token: &str, more: &str) -> Result<()> {
-        let (binary, url) = (&self.lab.binaries().agent, self.controller_url());
-        agent::install(host, binary, &url, token, more)
+    /// Installs the agent on a host, enrols it and starts it.
+    pub fn install_agent(&self, host: &Host, token: &str, options: &HostLabOptions) -> Result<()> {
+        let origin = match &options.package {
+            Some(deb) => Origin::Deb(deb),
+            None => Origin::Binary(&self.lab.binaries().agent),
+        };
+        agent::install(host, origin, &self.controller_url(), token, &options.agent)
             .with_context(|| format!("no agent on {}", host.name()))
     }
 

@@ -135,15 +135,16 @@ pub fn at_random_instants(cut: Cut, times: u32) -> Vec<Trial> {
         },
     ];
     let kinds = kinds.into_iter().cycle().zip(0..times);
-    let trial = |(wish, _)| {
-        let instant = Duration::from_millis(comber_e2e::chance(lasts(&wish)));
-        Trial {
-            wish,
-            when: When::After(instant),
-            cut,
-        }
+    let trial = |(wish, _)| Trial {
+        wish,
+        when: by_chance(&wish),
+        cut,
     };
     kinds.map(trial).collect()
+}
+
+fn by_chance(wish: &Wish) -> When {
+    When::After(Duration::from_millis(comber_e2e::chance(lasts(wish))))
 }
 
 /// About how long an attempt takes, in milliseconds, as measured on two cores. Where it takes longer or shorter, more
@@ -188,6 +189,15 @@ impl Trial {
             .with_context(|| format!("{status:#}\ncut in {cut_in:?}"))?;
         lab.comber().ok(&["rollout", "abort", &rollout, "--yes"])?;
         Ok(Told { cut_in, succeeded })
+    }
+
+    /// The instant of the next try where this one was missed: the state lasted too short, or there was no agent to kill.
+    pub(crate) fn sooner(&self) -> When {
+        match self.when {
+            When::In(state, later) => When::In(state, later / 2),
+            When::After(_) => by_chance(&self.wish),
+            When::Never => When::Never,
+        }
     }
 
     /// Cuts at the instant; says in which state. None where the host had moved on: it was not cut then.

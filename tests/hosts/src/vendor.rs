@@ -20,6 +20,11 @@ pub trait Vendor: Sync {
     /// Fails where the host is neither whole in one version nor free of it: files of two versions, a service that runs
     /// another one than is installed. Only called when the host is at rest.
     fn prove_whole(&self, host: &Host) -> Result<()>;
+
+    /// Whether a good release that was cut off is always taken further. Where not, it may also end undone.
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 /// A release that is published.

@@ -134,6 +134,7 @@ fn a_service_that_does_not_come_up_after_the_reboot_is_rolled_back_with_a_second
 fn a_reboot_that_never_comes_back_is_silent_then_failed_and_corrected_when_it_does() {
     let options = HostLabOptions {
         agent: "[reboot]\ncommand = [\"systemctl\", \"poweroff\"]\n".to_owned(),
+        ..HostLabOptions::default()
     };
     let lab = lab(1, &options);
     let before = boots(&lab);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{Check, Exec, Http, Probe, Tcp, Unit, When};
 pub use installer::{
     AGENT_PRODUCT, AgentInstaller, ArchiveInstaller, Dependencies, Installer, ModuleInstaller,
-    PackageInstaller,
+    Newer, PackageInstaller,
 };
 pub use manifest::{Category, Manifest, RebootPolicy, Severity, Timeouts};
 

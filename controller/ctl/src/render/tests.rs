@@ -2,7 +2,7 @@
 //! anew; the diff is the review.
 
 use comber_proto::enrolment::v1::{IdentityKind, Token};
-use comber_proto::host::v1::{ExplainHostResponse, GetHostResponse};
+use comber_proto::host::v1::{ExplainHostResponse, GetHostResponse, ListPackagesResponse};
 use comber_proto::rollout::v1::{
     AwaitFenceResponse, ExplainRolloutResponse, PreviewExcluded, PreviewRolloutResponse,
     PreviewWave, RolloutState,
@@ -159,6 +159,17 @@ fn host_tables() {
     };
     both("host_show", |view| host(view, &detail));
     shape("host_show_json", &json::HostDetail::from(&detail));
+    let (list, none) = (package_list(), ListPackagesResponse::default());
+    both("host_packages", |view| packages(view, "web-7", &list));
+    both("host_packages_none", |view| packages(view, "web-7", &none));
+    shape(
+        "host_packages_json",
+        &json::HostPackages::new("web-7", &list),
+    );
+    shape(
+        "host_packages_none_json",
+        &json::HostPackages::new("web-7", &none),
+    );
     let both_members = [
         failed_member(),
         member("web-9.fra.example", "pending", "", "waits for a permit"),

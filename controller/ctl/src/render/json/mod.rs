@@ -6,6 +6,7 @@
 mod event;
 mod explain;
 mod host;
+mod packages;
 mod release;
 mod rollout;
 mod token;
@@ -13,6 +14,7 @@ mod token;
 pub(crate) use event::Event;
 pub(crate) use explain::{HostExplanation, RolloutExplanation};
 pub(crate) use host::{Changed, Host, HostDetail, Hosts};
+pub(crate) use packages::HostPackages;
 pub(crate) use release::{Built, Published, Release, Releases};
 pub(crate) use rollout::{Fence, Members, Plan, Rollout, Rollouts, Status, Summary};
 pub(crate) use token::{NewToken, Tokens};
