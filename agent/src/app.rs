@@ -5,6 +5,8 @@
 //!   enroll ── settings ── enrol ──> identity on disk
 //!   status, check-now, history, trust ── settings ── what is on disk, and the agent that runs (see host)
 //!   unenroll ── settings ── the agent that runs, or its lock ──> no identity (see unenroll)
+//!   watch-update ── update (the watcher of an update of the agent; needs no settings)
+//!   all others ── launcher: become the agent on the shelf where that is newer
 //!   run ── lock ── first boot ── tasks: driver, link, renewal, facts, manager (see run)
 //! ```
 
@@ -22,7 +24,7 @@ use comber_runtime::{
     clock::Clock,
     config::{self, ConfigError, Loaded},
     fsx::FileError,
-    telemetry::TelemetryError,
+    telemetry::{self, LogSettings, TelemetryError},
     token::{InvalidToken, Token},
 };
 use http::Uri;
@@ -31,8 +33,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    cli::{Cli, Command, Enroll, Output, Shown},
-    config::AgentSettings,
+    cli::{Cli, Command, Enroll, Output, Shown, WatchUpdate},
+    config::{AgentSettings, DEFAULT_STATE_DIR},
     driver::DriverError,
     enrol::{EnrolError, EnrolRequest, enrol},
     exit::Exit,
@@ -44,6 +46,7 @@ use crate::{
     lock::{AGENT_LOCK, Lock, LockError},
     reboot::BootIdError,
     service::{Service, ServiceError, UNIT},
+    update::{FORM, LaunchError, WatchError, launch, watch},
 };
 
 /// A token is 85 characters; a file with more than this holds something else.
@@ -123,6 +126,12 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
+    /// The agent on the shelf.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The watcher of an update.
+    #[error("the update of the agent is not watched")]
+    Watch(#[from] WatchError),
     /// A bug: the state in memory could not be trusted any more. What is on disk is whole.
     #[error("the agent stopped because task {0} panicked")]
     Panicked(String),
@@ -146,6 +155,8 @@ impl AppError {
             | Self::Driver(_)
             | Self::File(_)
             | Self::History(_)
+            | Self::Launch(_)
+            | Self::Watch(_)
             | Self::Service(_)
             | Self::System { .. } => Exit::System,
             Self::Ask(AskError::NotRunning) | Self::NoLink(_) => Exit::Unavailable,
@@ -169,6 +180,12 @@ fn enrol_exit(error: &EnrolError) -> Exit {
 
 /// Does what the command line says.
 pub fn main(cli: &Cli) -> Result<(), AppError> {
+    let state_dir = state_dir(cli);
+    if let Some(Command::WatchUpdate(arguments)) = &cli.command {
+        return watch_update(*arguments, &state_dir);
+    }
+    let serves = matches!(cli.command, None | Some(Command::Run(_)));
+    launch::become_newest(&state_dir, serves)?;
     let loaded = load(cli)?;
     match &cli.command {
         None => run::run(&loaded.settings, None),
@@ -183,7 +200,27 @@ pub fn main(cli: &Cli) -> Result<(), AppError> {
         Some(Command::History(arguments)) => host::history(*arguments, &loaded.settings),
         Some(Command::Trust(shown)) => host::trust(*shown, &loaded.settings),
         Some(Command::Unenroll(arguments)) => unenroll::unenroll(*arguments, &loaded.settings),
+        Some(Command::WatchUpdate(_)) => Ok(()),
     }
+}
+
+/// Where everything of this agent is, found whatever a newer agent may have brought into the configuration.
+fn state_dir(cli: &Cli) -> PathBuf {
+    let set = config::peek(&cli.sources(), "state_dir");
+    set.map_or_else(|| DEFAULT_STATE_DIR.into(), PathBuf::from)
+}
+
+/// Watches an update of the agent; see `update`.
+fn watch_update(arguments: WatchUpdate, state_dir: &Path) -> Result<(), AppError> {
+    if arguments.form {
+        return say(&format!("{FORM}\n"));
+    }
+    if arguments.detach {
+        // Fails only where this process leads a group already, which nothing else belongs to then.
+        let _ = rustix::process::setsid();
+    }
+    telemetry::init(&LogSettings::default())?;
+    Ok(watch::run(state_dir)?)
 }
 
 fn load(cli: &Cli) -> Result<Loaded<AgentSettings>, AppError> {

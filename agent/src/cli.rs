@@ -66,6 +66,20 @@ pub enum Command {
     /// Leave the fleet: stop the agent and remove this host's identity; what is installed stays
     #[command(after_help = UNENROLL_HELP)]
     Unenroll(UnenrollArgs),
+    /// Watch an update of the agent to its end; started by the agent, and at boot
+    #[command(hide = true)]
+    WatchUpdate(WatchUpdate),
+}
+
+/// Flags of `watch-update`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct WatchUpdate {
+    /// Leave the session of whoever started it
+    #[arg(long)]
+    pub detach: bool,
+    /// Print which form of updates it can watch, and do nothing
+    #[arg(long)]
+    pub form: bool,
 }
 
 const ENROLL_HELP: &str =

@@ -82,6 +82,12 @@ pub trait Effects: Send + Sync + 'static {
     /// Never what `current` points to, whatever `keep` says. A failure is logged by the implementation and left to
     /// the next call.
     fn cleanup(&self, product: &ReleaseName, keep: &[Version]) -> impl Future<Output = ()> + Send;
+
+    /// True while the effect in hand only waits for this process to end: an agent that replaces itself. It need not be
+    /// waited for then.
+    fn ends_with_agent(&self) -> bool {
+        false
+    }
 }
 
 /// Whether an activation may begin once the host was noted.

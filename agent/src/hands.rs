@@ -56,12 +56,13 @@ impl<E: Effects> Hands<E> {
 
     /// True while the host is between two releases by what is in hand.
     pub(crate) fn is_switching(&self) -> bool {
-        self.in_hand.as_ref().is_some_and(|in_hand| {
+        let switches = self.in_hand.as_ref().is_some_and(|in_hand| {
             matches!(
                 in_hand.effect,
                 Effect::Activate { .. } | Effect::RollBack { .. }
             )
-        })
+        });
+        switches && !self.effects.ends_with_agent()
     }
 
     /// Works on the effects until one has something to say. Cancel-safe: what is in hand stays there.

@@ -21,7 +21,9 @@ use crate::before::Before;
 use crate::effects::{Activated, Effects, Noted, Verdict};
 use crate::fetch::{Fetcher, Source};
 use crate::health::{Health, Whole};
-use crate::install::{Activation, Current, Fit, InstallError, Installer, Kind, Record, Site};
+use crate::install::{
+    Activation, AgentError, Current, Fit, InstallError, Installer, Kind, Record, Site,
+};
 use crate::preflight::{self, Need};
 use crate::reboot::Reboot;
 use crate::trust::Verified;
@@ -413,6 +415,10 @@ impl<S: Source> HostEffects<S> {
             }
             found.kept.insert(product, kept);
         }
+        if let Some((release, why)) = self.site.itself.undone().map_err(AgentError::from)? {
+            let failure = Failure::new(FailureClass::Health, why);
+            found.undone.insert(release, failure);
+        }
         Ok(found)
     }
 }
@@ -497,6 +503,10 @@ impl<S: Source + 'static> Effects for HostEffects<S> {
 
     async fn roll_back(&self, change: &Change) -> Result<(), Failure> {
         self.switch_back(change).await
+    }
+
+    fn ends_with_agent(&self) -> bool {
+        self.site.itself.is_leaving()
     }
 
     async fn cleanup(&self, product: &ReleaseName, keep: &[Version]) {

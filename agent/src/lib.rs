@@ -51,6 +51,7 @@ pub mod systemd;
 mod testing;
 pub mod trust;
 pub mod trusted;
+pub mod update;
 
 pub use driver::{Driver, FromLink, Handle, Parts};
 pub use effects::{Activated, Effects, Noted, Verdict};

@@ -4,9 +4,9 @@
 //! other process holds one on the same file.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt as _, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,7 @@ pub const IDENTITY_LOCK: &str = "identity.lock";
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// Why there is no lock.
@@ -59,6 +59,23 @@ impl Lock {
         })
     }
 
+    /// The number of the process that holds the lock, where one does that has written it down.
+    pub fn holder(path: &Path) -> Option<i32> {
+        if !Self::is_held(path) {
+            return None;
+        }
+        let text = fs::read_to_string(path).ok()?;
+        text.trim().parse().ok().filter(|pid| *pid > 0)
+    }
+
+    /// Writes this process's number into the file, for whoever must end its holder. Not durable: it counts only while
+    /// the lock is held.
+    pub fn sign(&self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file
+            .write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+    }
+
     /// Takes the lock, waiting for another process to be done. Blocking.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         Self::take_with(path, FlockOperation::LockExclusive)
@@ -77,7 +94,7 @@ impl Lock {
             .open(path)
             .map_err(failed)?;
         match flock(&file, operation) {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Held {
                 path: path.to_owned(),
             }),
@@ -98,8 +115,12 @@ mod tests {
         let refused = Lock::try_take(&path).unwrap_err();
         assert!(matches!(refused, LockError::Held { .. }), "{refused}");
         assert!(Lock::is_held(&path));
+        first.sign().unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(Lock::holder(&path), Some(own));
         drop(first);
         assert!(!Lock::is_held(&path));
+        assert_eq!(Lock::holder(&path), None, "what is written counts no more");
         Lock::try_take(&path).unwrap();
     }
 }

@@ -3,6 +3,7 @@
 //! Reads the ledger, the identity and a lock, and changes nothing: it works beside a running agent, which adds how its
 //! link is, after a crash, and as long as there is no agent at all. Invariant: what it says of the work is what the ledger holds.
 
+mod update;
 mod waits;
 
 use std::{
@@ -19,7 +20,9 @@ use crate::{
     identity,
     local::LinkReport,
     lock::{AGENT_LOCK, Lock},
+    update::UpdateFiles,
 };
+pub use update::Update;
 use waits::Waits;
 
 /// Everything that `status` prints.
@@ -47,6 +50,8 @@ pub struct Report {
     pub deadline_ms: Option<u64>,
     /// What happens then.
     pub next: String,
+    /// An update of the agent itself that is open.
+    pub update: Option<Update>,
     /// What is active, one entry per product.
     pub installed: Vec<Installed>,
     /// What is not tried again, with how it failed.
@@ -139,6 +144,7 @@ impl Report {
                 .deadline
                 .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             next: waits.next,
+            update: Update::of(&UpdateFiles::new(state_dir)),
             installed: installed(ledger),
             locally_bad: bad(ledger),
             unacknowledged_reports: ledger.reports.len(),
@@ -232,6 +238,9 @@ impl fmt::Display for Report {
             write!(f, ", for {} at most", comber_model::duration::format(left))?;
         }
         writeln!(f, "\nnext         {}", self.next)?;
+        if let Some(update) = &self.update {
+            writeln!(f, "update       {}", update.told())?;
+        }
         for Installed { release, previous } in &self.installed {
             match previous {
                 Some(previous) => {

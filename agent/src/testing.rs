@@ -5,13 +5,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use comber_model::ReleaseId;
+use comber_runtime::environment::Launched;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use crate::exec::Exec;
 use crate::install::{Catalog, Jobs, Record, Site};
+use crate::link::LinkView;
 use crate::surroundings::Variables;
 use crate::systemd::{Systemd, Use};
 use crate::trust::{Unverified, Verified};
+use crate::update::{Itself, ServiceKind};
 
 /// Removed at its end.
 pub(crate) struct TestHost {
@@ -152,6 +156,30 @@ impl TestHost {
         self.build(name, version, "", &format!("path = \"{path}\""))
     }
 
+    /// A release of Comber's own agent, whose program only tells its version.
+    pub(crate) fn agent_release(&self, version: &str) -> Verified {
+        let source = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let program = source.path().join("files/comber-agent");
+        fs::create_dir(source.path().join("files")).unwrap();
+        fs::write(
+            &program,
+            format!("#!/bin/sh\necho comber-agent {version}\n"),
+        )
+        .unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let manifest = format!(
+            "name = \"comber-agent\"\nversion = \"{version}\"\n[installer]\ntype = \"agent\"\nhealthy_for = \"10ms\"\n"
+        );
+        fs::write(source.path().join("release.toml"), manifest).unwrap();
+        let out = self.dir.path().join(format!("agent-{version}.bundle"));
+        let built = comber_bundle::build(source.path(), &out, &mut |_| {}).unwrap();
+        let unverified = Unverified {
+            path: built.path,
+            artifact: built.artifact,
+        };
+        unverified.verify(&built.listing.manifest().id()).unwrap()
+    }
+
     /// A release of `webapp` for the module `m` with these files; `release` and `recipe` go on behind what must be said.
     pub(crate) fn module_release(
         &self,
@@ -231,7 +259,36 @@ pub(crate) fn site_at(dir: &Path) -> Site {
         variables: Variables::from([("LOG".to_owned(), log)]),
         catalog: Catalog::new(&dir.join("state")),
         jobs: Jobs::default(),
+        itself: itself_at(dir, None),
     }
+}
+
+/// The agent of a host in that directory, on that place of the shelf; its link stands and its launcher is nothing.
+pub(crate) fn itself_at(dir: &Path, slot: Option<&str>) -> Itself {
+    let program = dir.join("launcher");
+    let launched = slot.map(|slot| Launched {
+        slot: slot.to_owned(),
+        launcher: program.clone(),
+    });
+    let service = ServiceKind::Process {
+        program: program.clone(),
+        arguments: Vec::new(),
+        dir: dir.to_owned(),
+    };
+    let view = LinkView {
+        connected: true,
+        ..LinkView::default()
+    };
+    // Its link stands as long as the test.
+    let link = Box::leak(Box::new(watch::Sender::new(view))).subscribe();
+    let boot_id = dir.join("boot_id");
+    Itself::with(
+        &dir.join("state"),
+        &boot_id,
+        link,
+        launched,
+        (program, service),
+    )
 }
 
 /// A command that writes down its name and the version it runs for.

@@ -48,6 +48,9 @@ pub struct Recipe {
     /// older agent, which knows none, reads the ledger.
     #[serde(default = "up", with = "duration", skip_serializing_if = "is_usual")]
     pub up: Duration,
+    /// How long its installer may prove the change before the checks.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub proof: Duration,
 }
 
 impl Default for Recipe {
@@ -57,6 +60,7 @@ impl Default for Recipe {
             reboot: RebootPolicy::default(),
             irreversible: false,
             up: up(),
+            proof: Duration::ZERO,
         }
     }
 }
@@ -85,6 +89,12 @@ impl From<&Manifest> for Recipe {
             reboot: manifest.reboot,
             irreversible: manifest.irreversible,
             up: manifest.system.up,
+            proof: match &manifest.installer {
+                Installer::Agent(agent) => agent.deadline,
+                Installer::Archive(_) | Installer::Package(_) | Installer::Module(_) => {
+                    Duration::ZERO
+                }
+            },
         }
     }
 }
@@ -111,6 +121,7 @@ impl Recipe {
     pub(crate) fn verifying(&self, policy: &Policy, rebooted: bool) -> Duration {
         let up = if rebooted { self.up } else { Duration::ZERO };
         up.saturating_add(self.timeouts.verify)
+            .saturating_add(self.proof)
             .saturating_add(policy.slack)
     }
 
@@ -137,5 +148,16 @@ mod tests {
         assert_eq!(module.verify, plain.verify + Duration::from_hours(2));
         let short = manifest("type = 'module'\nmodule = 'm'\ntimeout = '1s'");
         assert_eq!(short.activate, plain.activate);
+    }
+
+    /// Where the installer proves the change first, the checks must still have their whole time.
+    #[test]
+    fn an_agent_has_the_time_of_its_proof_beside_that_of_its_checks() {
+        let source = "name = 'comber-agent'\nversion = '2'\n[installer]\ntype = 'agent'\ndeadline = '15m'\n[timeouts]\nverify = '3m'";
+        let manifest = Manifest::parse(source).unwrap();
+        let recipe = Recipe::from(&manifest);
+        let within = recipe.verifying(&Policy::default(), false);
+        assert_eq!(within, Duration::from_mins(18) + Duration::from_secs(30));
+        assert_eq!(Recipe::default().proof, Duration::ZERO);
     }
 }

@@ -56,14 +56,13 @@ use crate::{
     renew::Renewal,
     surroundings::Variables,
     systemd::Systemd,
+    update::{Itself, launch::SHELVES},
 };
 
 /// Where the output of commands goes while they run, in the state directory.
 const SCRATCH: &str = "scratch";
 /// The list of packages that the controller acknowledged last, in the state directory.
 const PACKAGES: &str = "packages";
-/// Where releases are kept that are not archives, in the state directory.
-const SHELVES: &str = "shelves";
 /// How often the lock is tried at start: an agent that is being replaced may still be ending.
 const LOCK_TRIES: u32 = 20;
 /// Pause between two tries of the lock.
@@ -132,8 +131,11 @@ async fn serve(
         pokes: Pokes::default(),
         view: view.subscribe(),
     };
-    let effects = host_effects(settings, &identity, &controller, &clock, reach.clone());
-    let (driver, handle) = driver(settings, effects, &clock, &shutdown).await?;
+    let boot_id_file = &settings.reboot.boot_id_file;
+    let itself = Itself::here(&settings.state_dir, boot_id_file, view.subscribe());
+    let parts = (itself.clone(), reach.clone());
+    let effects = host_effects(settings, &identity, &controller, &clock, parts);
+    let (driver, handle) = driver(settings, effects, &clock, &shutdown, &itself).await?;
     let tasks = Tasks {
         settings,
         identity,
@@ -177,6 +179,7 @@ async fn driver(
     effects: HostEffects<HttpsSource>,
     clock: &Clock,
     shutdown: &Shutdown,
+    itself: &Itself,
 ) -> Result<
     (
         Driver<HostEffects<HttpsSource>, Recorded<LedgerFile>>,
@@ -185,7 +188,7 @@ async fn driver(
     AppError,
 > {
     let store = LedgerFile::new(&settings.state_dir);
-    let loaded = store.load(clock.wall())?;
+    let loaded = itself.load_ledger(&store, clock.wall())?;
     match &loaded.source {
         Source::Current => {}
         Source::New => tracing::info!("this host has no ledger yet"),
@@ -209,7 +212,7 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
-    reach: Reach,
+    (itself, reach): (Itself, Reach),
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
     let reboot = reboot(settings);
@@ -221,6 +224,7 @@ fn host_effects(
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
         jobs: Jobs::default(),
+        itself,
     };
     let (store, tls_clock) = (Arc::clone(identity), clock.clone());
     let source = HttpsSource {
@@ -376,11 +380,16 @@ fn serve_locally(
 
 fn take_lock(state_dir: &Path) -> Result<Lock, LockError> {
     let path = state_dir.join(AGENT_LOCK);
+    let mut taken = Lock::try_take(&path);
     for _ in 1..LOCK_TRIES {
-        match Lock::try_take(&path) {
-            Err(LockError::Held { .. }) => thread::sleep(LOCK_PAUSE),
-            taken => return taken,
+        if !matches!(taken, Err(LockError::Held { .. })) {
+            break;
         }
+        thread::sleep(LOCK_PAUSE);
+        taken = Lock::try_take(&path);
     }
-    Lock::try_take(&path)
+    let lock = taken?;
+    let signed = lock.sign();
+    signed.map_err(|source| LockError::File { path, source })?;
+    Ok(lock)
 }

@@ -27,13 +27,13 @@ const SHORT_DIGEST: usize = 12;
 
 /// The directory of one product.
 #[derive(Debug, Clone)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     dir: PathBuf,
 }
 
 /// What `current` says, whether or not that is there.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Link {
+pub(crate) enum Link {
     Absent,
     /// A directory in `releases`.
     Slot(String),
@@ -42,46 +42,46 @@ pub(super) enum Link {
 }
 
 impl Layout {
-    pub(super) fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    pub(super) fn current(&self) -> PathBuf {
+    pub(crate) fn current(&self) -> PathBuf {
         self.dir.join(CURRENT)
     }
 
-    pub(super) fn releases(&self) -> PathBuf {
+    pub(crate) fn releases(&self) -> PathBuf {
         self.dir.join(RELEASES)
     }
 
     /// The directory of a release, by its short name.
-    pub(super) fn place(&self, slot: &str) -> PathBuf {
+    pub(crate) fn place(&self, slot: &str) -> PathBuf {
         self.releases().join(slot)
     }
 
     /// Where proven bytes wait that are to take a place which is in use.
-    pub(super) fn fresh(&self, slot: &str) -> PathBuf {
+    pub(crate) fn fresh(&self, slot: &str) -> PathBuf {
         self.releases().join(format!("{slot}.fresh{PARTIAL}"))
     }
 
     /// Makes the directories, open to everyone whatever the umask of the agent.
-    pub(super) fn make(&self) -> Result<(), InstallError> {
+    pub(crate) fn make(&self) -> Result<(), InstallError> {
         make_public(&self.dir)?;
         make_public(&self.releases())
     }
 
     /// Takes the directories away where nothing is in them any more.
-    pub(super) fn unmake(&self) {
+    pub(crate) fn unmake(&self) {
         // Each stays where something else is in it.
         let _ = fs::remove_dir(self.releases());
         let _ = fs::remove_dir(&self.dir);
     }
 
-    pub(super) fn link(&self) -> Result<Link, InstallError> {
+    pub(crate) fn link(&self) -> Result<Link, InstallError> {
         let current = self.current();
         let target = match fs::read_link(&current) {
             Ok(target) => target,
@@ -100,7 +100,7 @@ impl Layout {
     }
 
     /// The point of no return, both ways. The place must be there.
-    pub(super) fn switch(&self, slot: &str) -> Result<(), InstallError> {
+    pub(crate) fn switch(&self, slot: &str) -> Result<(), InstallError> {
         let (next, current) = (self.dir.join(NEXT), self.link_or_nothing()?);
         fsx::remove_durable(&next).map_err(file_at("remove", &next))?;
         symlink(Path::new(RELEASES).join(slot), &next).map_err(io_at("create", &next))?;
@@ -109,7 +109,7 @@ impl Layout {
     }
 
     /// Makes nothing active.
-    pub(super) fn unlink(&self) -> Result<(), InstallError> {
+    pub(crate) fn unlink(&self) -> Result<(), InstallError> {
         let current = self.link_or_nothing()?;
         if !self.dir.is_dir() {
             return Ok(());
@@ -118,7 +118,7 @@ impl Layout {
     }
 
     /// Puts what is at `fresh` to the place and removes what was there. Whoever looks sees the one or the other, whole.
-    pub(super) fn exchange(&self, slot: &str) -> Result<(), InstallError> {
+    pub(crate) fn exchange(&self, slot: &str) -> Result<(), InstallError> {
         let (fresh, place) = (self.fresh(slot), self.place(slot));
         rustix::fs::renameat_with(CWD, &fresh, CWD, &place, RenameFlags::EXCHANGE)
             .map_err(|errno| io_at("exchange", &place)(errno.into()))?;
@@ -127,7 +127,7 @@ impl Layout {
     }
 
     /// The short names of the releases that are there; anything else in there is somebody else's.
-    pub(super) fn slots(&self) -> Result<Vec<String>, InstallError> {
+    pub(crate) fn slots(&self) -> Result<Vec<String>, InstallError> {
         let releases = self.releases();
         let entries = match fs::read_dir(&releases) {
             Ok(entries) => entries,
@@ -143,7 +143,7 @@ impl Layout {
     }
 
     /// Removes a release. Its name goes first: what a crash leaves then is known as incomplete.
-    pub(super) fn discard(&self, slot: &str) -> Result<(), InstallError> {
+    pub(crate) fn discard(&self, slot: &str) -> Result<(), InstallError> {
         let place = self.place(slot);
         let mut partial = OsString::from(&place);
         partial.push(PARTIAL);
@@ -186,7 +186,7 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-pub(super) fn io_at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
+pub(crate) fn io_at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
     let path = path.to_owned();
     move |source| InstallError::Io { step, path, source }
 }

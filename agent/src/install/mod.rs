@@ -21,7 +21,7 @@ mod archive;
 mod catalog;
 mod jobs;
 mod kind;
-mod layout;
+pub(crate) mod layout;
 mod module;
 mod package;
 mod shelf;
@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use comber_model::Version;
 use thiserror::Error;
 
+pub use agent::{AgentError, NotUpdatable};
 pub use catalog::{Catalog, CatalogError, Record};
 pub use jobs::{Jobs, Stop};
 pub use kind::Kind;
@@ -164,6 +165,9 @@ pub enum InstallError {
     /// `current` is a directory or a file: replacing it would lose somebody's data.
     #[error("{} is not a symbolic link; move it away, the agent makes it anew", path.display())]
     NotALink { path: PathBuf },
+    /// Comber's own agent.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
     /// A module.
     #[error(transparent)]
     Module(#[from] ModuleError),

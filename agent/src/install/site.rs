@@ -10,6 +10,7 @@ use super::layout::Layout;
 use super::{Catalog, Jobs, Kind, Record, Shelf};
 use crate::exec::Exec;
 use crate::surroundings::Variables;
+use crate::update::Itself;
 
 /// Cheap enough to clone for each step.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Site {
     pub catalog: Catalog,
     /// Blocking work on the disk.
     pub jobs: Jobs,
+    /// The agent that runs.
+    pub itself: Itself,
 }
 
 impl Site {

@@ -123,6 +123,19 @@ pub enum RebootError {
     NoWay,
 }
 
+/// The boot that the host runs in, by a file whose content is another one after each boot.
+pub fn boot_id(file: &Path) -> Result<String, BootIdError> {
+    let bytes = fsx::read_limited(file, BOOT_ID_MAX)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let id = text.trim();
+    if id.is_empty() || id.contains(char::is_control) {
+        return Err(BootIdError::Empty {
+            path: file.to_owned(),
+        });
+    }
+    Ok(id.to_owned())
+}
+
 impl Reboot {
     /// By logind where systemd runs, with the default policy.
     pub fn new(command: Vec<String>, boot_id_file: PathBuf, systemd: Systemd) -> Self {
@@ -137,15 +150,7 @@ impl Reboot {
 
     /// The boot that the host runs in.
     pub fn boot_id(&self) -> Result<String, BootIdError> {
-        let bytes = fsx::read_limited(&self.boot_id_file, BOOT_ID_MAX)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let id = text.trim();
-        if id.is_empty() || id.contains(char::is_control) {
-            return Err(BootIdError::Empty {
-                path: self.boot_id_file.clone(),
-            });
-        }
-        Ok(id.to_owned())
+        boot_id(&self.boot_id_file)
     }
 
     /// Waits for the guards, in the order above. `Ok` means that the host may be rebooted now.

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use comber_agent::exec::Exec;
 use comber_agent::install::{Catalog, Current, InstallError, Installer, Jobs, Kind, Record, Site};
+use comber_agent::link::LinkView;
 use comber_agent::trust::Unverified;
+use comber_agent::update::Itself;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 /// What every file of a payload is called and holds.
 pub(crate) type Payload = Vec<(String, Vec<u8>)>;
@@ -44,6 +47,7 @@ impl Host {
 
     pub(crate) fn site(&self) -> Site {
         let state = self.dir().join("state");
+        let link = watch::Sender::new(LinkView::default()).subscribe();
         Site {
             root: self.dir().join("root"),
             shelves: state.join("shelves"),
@@ -52,6 +56,7 @@ impl Host {
             variables: self.variables.clone(),
             catalog: Catalog::new(&state),
             jobs: Jobs::default(),
+            itself: Itself::here(&state, &self.dir().join("boot_id"), link),
         }
     }
 

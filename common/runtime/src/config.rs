@@ -56,6 +56,17 @@ pub fn load<T: Settings>(sources: &Sources) -> Result<Loaded<T>, ConfigError> {
     }
 }
 
+/// The text of one setting, whatever is wrong with all the others; `None` where it is not set, or no text.
+///
+/// For a program that must find its way with a configuration which only a newer one understands.
+pub fn peek(sources: &Sources, key: &str) -> Option<String> {
+    let (tree, _) = sources.merge();
+    match tree.get(key)? {
+        tree::Node::Value(toml::Value::String(text), _) => Some(text.clone()),
+        tree::Node::Value(..) | tree::Node::Table(_) => None,
+    }
+}
+
 /// All effective settings as TOML, one a line with its origin behind; what is printed loads again to the same settings.
 impl<T> fmt::Display for Loaded<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

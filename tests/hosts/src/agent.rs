@@ -17,8 +17,9 @@ pub const STATE_DIR: &str = "/var/lib/comber-agent";
 /// The tree that packages install, as it stands in this workspace.
 const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging");
 /// What the agent's package takes from there.
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "/usr/lib/systemd/system/comber-agent.service",
+    "/usr/lib/systemd/system/comber-agent-watch.service",
     "/usr/lib/tmpfiles.d/comber-agent.conf",
     "/etc/comber/agent.toml",
 ];

@@ -279,6 +279,36 @@ impl Lab {
         kill_process(pid, signal).with_context(|| format!("cannot signal {name}"))
     }
 
+    /// Numbers and command lines of every process that runs for a host, whoever started it: those whose command line
+    /// names the host's directory.
+    pub fn processes_of(&self, name: &str) -> Vec<(u32, String)> {
+        let home = format!("{}/", self.host(name).display());
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        numbers
+            .filter_map(|pid| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                line.contains(&home).then_some((pid, line))
+            })
+            .collect()
+    }
+
+    /// Ends every process of a host at once, as a power cut does.
+    pub fn cut_power(&mut self, name: &str) {
+        self.kill_agent(name);
+        // One that is about to start another is caught by the next look.
+        while let found @ [_, ..] = self.processes_of(name).as_slice() {
+            for (pid, _) in found {
+                if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) {
+                    // An error means that it has ended already.
+                    let _ended = kill_process(pid, Signal::KILL);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What an agent says of itself, as JSON.
     pub fn agent_status(&self, name: &str) -> Result<Value> {
         let output = self
@@ -448,6 +478,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // An agent that replaced itself is nobody's child; only where the lab is kept do its processes stay.
+        let names: Vec<String> = self.agents.keys().cloned().collect();
+        if self.controller.is_some() || !names.is_empty() {
+            names.iter().for_each(|name| self.cut_power(name));
+        }
         self.agents.clear();
         self.controller = None;
         if std::thread::panicking()

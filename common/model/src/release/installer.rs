@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Invalid, duration};
 
+/// The one product that the `agent` installer serves: every host runs one agent.
+pub const AGENT_PRODUCT: &str = "comber-agent";
 /// Longest text of a module's metadata, as JSON.
 const METADATA_MAX: usize = 16 << 10;
 
@@ -154,11 +156,11 @@ fn default_binary() -> String {
 }
 
 fn default_healthy_for() -> Duration {
-    Duration::from_mins(2)
+    Duration::from_mins(5)
 }
 
 fn default_deadline() -> Duration {
-    Duration::from_mins(10)
+    Duration::from_mins(15)
 }
 
 impl ArchiveInstaller {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Installer, SystemChecks, When};
+use super::{AGENT_PRODUCT, Check, Installer, SystemChecks, When};
 use crate::{Invalid, ReleaseId, ReleaseName, Version, duration};
 
 /// Most checks of one release.
@@ -191,6 +191,7 @@ impl Manifest {
         self.check_problems(&mut found);
         self.installer.problems(&mut found);
         self.system.problems(&mut found);
+        self.agent_problems(&mut found);
         for (field, timeout) in [
             ("timeouts.activate", self.timeouts.activate),
             ("timeouts.reboot", self.timeouts.reboot),
@@ -201,6 +202,25 @@ impl Manifest {
             }
         }
         found
+    }
+
+    /// What the agent's watcher counts on.
+    fn agent_problems(&self, found: &mut Vec<Invalid>) {
+        let Installer::Agent(_) = &self.installer else {
+            return;
+        };
+        if self.name.as_str() != AGENT_PRODUCT {
+            let problem = format!("must be {AGENT_PRODUCT} with the agent installer");
+            found.push(Invalid::new("name", problem));
+        }
+        if self.reboot != RebootPolicy::Never {
+            let problem = "must be \"never\" with the agent installer, which needs none";
+            found.push(Invalid::new("reboot", problem));
+        }
+        if self.irreversible {
+            let problem = "must be false with the agent installer, which always goes back";
+            found.push(Invalid::new("irreversible", problem));
+        }
     }
 
     #[cfg(feature = "selector")]
@@ -317,6 +337,41 @@ mod tests {
             "check[0].tcp.address",
             "installer.path",
             "timeouts.verify",
+        ];
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn the_agent_s_own_release_has_one_name_no_reboot_and_a_way_back() {
+        let source = r#"
+            name = "comber-agent"
+            version = "1.4.0"
+            [installer]
+            type = "agent"
+        "#;
+        let Installer::Agent(agent) = Manifest::parse(source).unwrap().installer else {
+            panic!("another installer");
+        };
+        assert_eq!(agent.binary, "comber-agent");
+        assert!(agent.healthy_for < agent.deadline);
+        let source = r#"
+            name = "agent"
+            version = "1.4.0"
+            reboot = "auto"
+            irreversible = true
+            [installer]
+            type = "agent"
+            binary = "../comber-agent"
+            healthy_for = "20m"
+        "#;
+        let problems = Manifest::parse(source).unwrap_err();
+        let fields: Vec<&str> = problems.iter().map(|one| one.field.as_str()).collect();
+        let expected = [
+            "installer.binary",
+            "installer.healthy_for",
+            "name",
+            "reboot",
+            "irreversible",
         ];
         assert_eq!(fields, expected);
     }

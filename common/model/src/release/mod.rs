@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Check, Exec, Http, Probe, Tcp, Unit, When};
 pub use installer::{
-    AgentInstaller, ArchiveInstaller, Dependencies, Installer, ModuleInstaller, Newer,
-    PackageInstaller,
+    AGENT_PRODUCT, AgentInstaller, ArchiveInstaller, Dependencies, Installer, ModuleInstaller,
+    Newer, PackageInstaller,
 };
 pub use manifest::{Category, Manifest, RebootPolicy, Severity, Timeouts};
 pub use system::{FailedUnits, SystemChecks};

@@ -271,3 +271,16 @@ fn named_values_are_read_whole_or_refused_by_name() {
     let told = load::<Variables>(&sources).unwrap_err().to_string();
     assert_eq!(told, "flag --x: variables.PORT: is not text in quotes");
 }
+
+#[test]
+fn one_setting_is_found_whatever_is_wrong_with_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.toml");
+    fs::write(&path, "of_the_future = 1\nplace = '/x'\n[pace]\n").unwrap();
+    let sources = Sources::default().with_file(&path);
+    assert_eq!(peek(&sources, "place").as_deref(), Some("/x"));
+    assert_eq!(peek(&sources, "of_the_future"), None);
+    assert_eq!(peek(&sources, "pace"), None);
+    let sources = sources.with_flag("--place", "place", "/y");
+    assert_eq!(peek(&sources, "place").as_deref(), Some("/y"));
+}
