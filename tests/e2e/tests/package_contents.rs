@@ -68,7 +68,8 @@ impl Package {
         self.is_whole(&files(root), "vendor-completions");
         for file in self.own {
             let (there, here) = (root.join(file), packaging().join(file));
-            assert_eq!(fs::read(there).unwrap(), fs::read(here).unwrap(), "{file}");
+            let same = fs::read(there).unwrap() == fs::read(here).unwrap();
+            assert!(same, "{file} is another one than in the tree");
         }
         let conffiles = fs::read_to_string(root.join("DEBIAN/conffiles")).unwrap_or_default();
         let configuration = self.own.iter().filter(|file| file.starts_with("etc/"));
