@@ -40,8 +40,11 @@ pub struct HostReader {
 impl Reader for HostReader {
     async fn read(&mut self) -> Reading {
         let facts = self.facts.read().await;
-        let vendor = facts.as_ref().map_or("", |facts| &facts.os.id);
-        let packages = self.packages.read(vendor).await;
+        // Without facts the vendor is not known, and every purl would be another one.
+        let packages = match &facts {
+            Some(facts) => self.packages.read(&facts.os.id).await,
+            None => None,
+        };
         Reading { facts, packages }
     }
 }

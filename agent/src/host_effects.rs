@@ -486,6 +486,10 @@ impl<S: Source + 'static> Effects for HostEffects<S> {
         let checks = self.system_checks(change);
         let up = self.whole.came_up(checks.up).await;
         up.map_err(fails(class))?;
+        let installer = self.any(&change.release.name).map_err(fails(class))?;
+        if let Some(installer) = installer {
+            installer.prove_back().await.map_err(fails(class))?;
+        }
         let before = self.whole.before(change).map_err(fails(class))?;
         let settled = self.whole.nothing_new_failed(before.as_ref(), &checks);
         settled.await.map_err(fails(class))

@@ -111,6 +111,13 @@ impl PackageReader {
     }
 
     async fn ask(&self, vendor: &str) -> Result<PackageList, PackagesError> {
+        // Characters as os-release(5) allows them; with any other the purls would be refused.
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        let vendor = if vendor.bytes().all(allowed) {
+            vendor
+        } else {
+            ""
+        };
         let mut packages = Vec::new();
         if !Stamp::of_dpkg(&self.root).is_empty() {
             packages.extend(dpkg::read(&self.root, vendor).await?);

@@ -437,6 +437,8 @@ do_down() {
         until_ok 30 down_now "$h" || say "$h: still there"
         ip netns del "$FLEET-$h" 2>/dev/null || true
     done
+    # What still runs in the controller's namespace belongs to this fleet; a test that was killed leaves it.
+    ip netns pids "$CTL" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
     ip netns del "$CTL" 2>/dev/null || true
     ip netns del "$SWITCH" 2>/dev/null || true
     for g in "$t/$FLEET" "/sys/fs/cgroup/memory/$FLEET"; do

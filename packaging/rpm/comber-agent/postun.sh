@@ -2,11 +2,7 @@
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :
     if [ "$1" -ge 1 ]; then
-        if grep -qs /comber-agent.service /proc/self/cgroup; then
-            # This upgrade is the agent's own work. Waiting for its restart would wait for ourselves.
-            systemctl --no-block try-restart comber-agent.service || :
-        else
-            systemctl try-restart comber-agent.service || :
-        fi
+        # Only asked for: this upgrade may be the agent's own work, in whatever unit, and then the agent ends once we have.
+        systemctl --no-block try-restart comber-agent.service || :
     fi
 fi

@@ -17,26 +17,28 @@ use crate::{Host, HostLab};
 /// Slow enough to be cut off in the middle, as real packages' scripts are.
 const POSTINST: &str = "#!/bin/sh\nset -e\nif [ \"$1\" = configure ]; then sleep 0.2; mkdir -p /var/lib/app; cp /usr/share/app/version /var/lib/app/configured; fi\n";
 
+/// What no script should do.
+const HANGS: &str = "#!/bin/sh\nsleep infinity\n";
+
 /// Makes releases of it.
 #[derive(Debug, Default)]
 pub struct Packages {
     number: AtomicU32,
 }
 
-impl Vendor for Packages {
-    fn prepare(&self, host: &Host) -> Result<()> {
-        // Something of the administrator's own, which every version must leave alone.
-        host.shell("mkdir -p /etc/app; echo mine >/etc/app/local; sync")
-            .map(drop)
+impl Packages {
+    /// A release with a script that never ends, which may take two seconds.
+    pub fn make_hanging(&self, lab: &HostLab) -> Result<Made> {
+        self.publish(lab, &Wish::GOOD, HANGS, "2s")
     }
 
-    fn make(&self, lab: &HostLab, wish: &Wish) -> Result<Made> {
+    fn publish(&self, lab: &HostLab, wish: &Wish, postinst: &str, activate: &str) -> Result<Made> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let version = format!("1.{number}");
         let directory = lab.lab().directory().join("packages").join(&version);
         let files = directory.join("files");
         fs::create_dir_all(&files)?;
-        app(&files, &version)?;
+        app(&files, &version, postinst)?;
         data(&files, &version, &wish.bytes())?;
         let check = if wish.good {
             "true"
@@ -46,7 +48,7 @@ impl Vendor for Packages {
         let verify = if wish.good { "20s" } else { "2s" };
         let text = format!(
             "name = \"app\"\nversion = \"{version}\"\n{head}[installer]\ntype = \"package\"\n\
-             [timeouts]\nactivate = \"1m\"\nreboot = \"60s\"\nverify = \"{verify}\"\n\
+             [timeouts]\nactivate = \"{activate}\"\nreboot = \"60s\"\nverify = \"{verify}\"\n\
              [[check]]\nname = \"page\"\ninterval = \"100ms\"\n\
              exec = {{ command = [\"/bin/sh\", \"-c\", \"[ $(cat /var/lib/app/configured) = {version} ] && {check}\"] }}\n",
             head = wish.head(),
@@ -58,16 +60,28 @@ impl Vendor for Packages {
             version,
         })
     }
+}
+
+impl Vendor for Packages {
+    fn prepare(&self, host: &Host) -> Result<()> {
+        // Something of the administrator's own, which every version must leave alone.
+        host.shell("mkdir -p /etc/app; echo mine >/etc/app/local; sync")
+            .map(drop)
+    }
+
+    fn make(&self, lab: &HostLab, wish: &Wish) -> Result<Made> {
+        self.publish(lab, wish, POSTINST, "1m")
+    }
 
     fn installed(&self, host: &Host) -> Result<Option<String>> {
-        Ok(versions(host)?
+        Ok(versions(host)
             .into_iter()
             .next()
             .map(|(_, version)| version))
     }
 
     fn prove_whole(&self, host: &Host) -> Result<()> {
-        let versions = versions(host)?;
+        let versions = versions(host);
         let Some((_, version)) = versions.first() else {
             return Ok(());
         };
@@ -103,7 +117,7 @@ impl Vendor for Packages {
 }
 
 /// Both packages as dpkg tells them, without those that are gone.
-fn versions(host: &Host) -> Result<Vec<(String, String)>> {
+fn versions(host: &Host) -> Vec<(String, String)> {
     // It fails where it knows of none.
     let said = host.exec(&["dpkg", "-l", "app*"]).unwrap_or_default();
     let line = |line: &str| {
@@ -112,10 +126,10 @@ fn versions(host: &Host) -> Result<Vec<(String, String)>> {
         let known = matches!(name, "app" | "app-data") && status != "un";
         known.then(|| (format!("{status} {name}"), version.to_owned()))
     };
-    Ok(said.lines().filter_map(line).collect())
+    said.lines().filter_map(line).collect()
 }
 
-fn app(files: &Path, version: &str) -> Result<PathBuf> {
+fn app(files: &Path, version: &str, postinst: &str) -> Result<PathBuf> {
     let more = format!("Depends: app-data (= {version})\n");
     build(files, "app", version, &more, |tree| {
         write(tree, "etc/app/app.conf", b"port = 80\n", 0o644)?;
@@ -126,7 +140,7 @@ fn app(files: &Path, version: &str) -> Result<PathBuf> {
             0o644,
         )?;
         write(tree, "DEBIAN/conffiles", b"/etc/app/app.conf\n", 0o644)?;
-        write(tree, "DEBIAN/postinst", POSTINST.as_bytes(), 0o755)
+        write(tree, "DEBIAN/postinst", postinst.as_bytes(), 0o755)
     })
 }
 

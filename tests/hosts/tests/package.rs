@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use comber_e2e::{assert_outcomes, is};
+use comber_e2e::{assert_outcomes, chance, has, is};
 use comber_hosts::{
-    Cut, Host, HostLab, LONG, Packages, at_every_state, at_random_instants, put_under_load,
-    run_trials, soak,
+    Cut, Host, HostLab, LONG, Packages, Trial, Vendor as _, When, Wish, at_every_state,
+    put_under_load, run_trials, soak,
 };
 
 /// Hosts at once in trials; more would only wait for one another on a small machine.
@@ -15,6 +16,22 @@ const HOSTS: usize = 4;
 /// Of Debian's packages: a program, and the library that must have its version. Another is needed by both.
 const PROGRAM: [&str; 2] = ["jq", "libjq1"];
 const NEEDED: &str = "libonig5";
+
+/// About how long the package manager needs once and twice on a busy machine, in milliseconds: instants are spread over that.
+const LASTS: [u64; 2] = [5000, 9000];
+
+/// So many trials at instants by chance from the rollout's begin to about its end; of two releases one goes back.
+fn all_along(cut: Cut, times: u32) -> Vec<Trial> {
+    let kinds = [(Wish::GOOD, LASTS[0]), (Wish::BAD, LASTS[1])]
+        .into_iter()
+        .cycle();
+    let trial = |((wish, lasts), _)| Trial {
+        wish,
+        when: When::After(Duration::from_millis(chance(lasts))),
+        cut,
+    };
+    kinds.zip(0..times).map(trial).collect()
+}
 
 /// The two newest versions that Debian's archive has of a package, the older one first; none where it has one only.
 fn versions(package: &str) -> Option<[String; 2]> {
@@ -36,6 +53,7 @@ fn versions(package: &str) -> Option<[String; 2]> {
 }
 
 /// Downloads packages from Debian's archive into a directory.
+#[expect(clippy::unwrap_used, reason = "a test that cannot download has failed")]
 fn download(directory: &Path, packages: &[String]) -> Vec<PathBuf> {
     fs::create_dir_all(directory).unwrap();
     let output = Command::new("apt-get")
@@ -54,6 +72,7 @@ fn download(directory: &Path, packages: &[String]) -> Vec<PathBuf> {
 }
 
 /// All that dpkg and apt say of the packages of a host.
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 fn packages(host: &Host) -> String {
     host.shell("dpkg -l; apt-mark showmanual; dpkg --audit")
         .unwrap()
@@ -129,6 +148,35 @@ fn a_package_of_debian_goes_over_real_hosts_in_waves_and_back() {
 
 #[test]
 #[ignore = "needs root and real hosts"]
+fn a_package_whose_script_hangs_is_ended_and_undone() {
+    let lab = HostLab::new(1).unwrap();
+    let (host, vendor) = (lab.host(1), Packages::default());
+    vendor.prepare(host).unwrap();
+    let good = vendor.make(&lab, &Wish::GOOD).unwrap();
+    let spec = |release: &str| {
+        format!(
+            "release = \"{release}\"\nselector = \"true\"\n[budget]\nfailures = {{ max = \"100%\" }}\n[[wave]]\nhosts = \"rest\"\n"
+        )
+    };
+    let id = lab.lab().roll_out(&spec(&good.release)).unwrap();
+    lab.lab().wait_for(&id, LONG, is("completed")).unwrap();
+    let was = packages(host);
+
+    let hanging = vendor.make_hanging(&lab).unwrap();
+    let id = lab.lab().roll_out(&spec(&hanging.release)).unwrap();
+    let status = lab
+        .lab()
+        .wait_for(&id, LONG, has(&[("failed", 1)]))
+        .unwrap();
+    assert_eq!(status["failed_by_class"]["install"], 1, "{status:#}");
+    assert_eq!(packages(host), was);
+    vendor.prove_whole(host).unwrap();
+    let left = host.shell("pgrep -x 'sleep|dpkg|apt-get' || true").unwrap();
+    assert_eq!(left, "");
+}
+
+#[test]
+#[ignore = "needs root and real hosts"]
 fn power_is_cut_at_every_state_of_a_package_change() {
     let lab = HostLab::new(HOSTS).unwrap();
     let trials = at_every_state(Cut::Power, soak(1, 3));
@@ -148,7 +196,7 @@ fn the_agent_is_killed_at_every_state_of_a_package_change() {
 fn power_is_cut_at_random_instants_of_a_package_change_under_load() {
     let lab = HostLab::new(HOSTS).unwrap();
     put_under_load(&lab).unwrap();
-    let trials = at_random_instants(Cut::Power, soak(10, 100));
+    let trials = all_along(Cut::Power, soak(10, 100));
     run_trials(&lab, &Packages::default(), trials).unwrap();
 }
 
@@ -157,6 +205,6 @@ fn power_is_cut_at_random_instants_of_a_package_change_under_load() {
 fn the_agent_is_killed_at_random_instants_of_a_package_change_under_load() {
     let lab = HostLab::new(HOSTS).unwrap();
     put_under_load(&lab).unwrap();
-    let trials = at_random_instants(Cut::Agent, soak(10, 100));
+    let trials = all_along(Cut::Agent, soak(10, 100));
     run_trials(&lab, &Packages::default(), trials).unwrap();
 }

@@ -124,6 +124,12 @@ impl Module {
             | State::Cleanup
             | State::Done => false,
         };
+        // Its checks failed, and nothing was to be undone: somebody has looked at the host meanwhile.
+        let was_given_up = session.irreversible && session.slot != self.record().slot();
+        if is_cut_off && was_given_up {
+            calls.end_what_was_left();
+            return calls.finish().await;
+        }
         if is_cut_off && session.slot == self.record().slot() {
             return Err(cut_off(session.state).into());
         }
@@ -154,6 +160,7 @@ impl Module {
             self.program()?,
         );
         session.timeout = self.recipe.timeout;
+        session.irreversible = self.record().manifest.irreversible;
         let heading = Heading {
             release,
             current: before.map_or_else(String::new, |before| before.id().to_string()),
@@ -229,7 +236,10 @@ impl Module {
         let Some(mut calls) = Calls::load(&self.shelf)? else {
             return Ok(());
         };
-        if calls.session.state == State::ArtifactRollbackReboot {
+        if let State::ArtifactRollbackReboot | State::ArtifactVerifyRollbackReboot =
+            calls.session.state
+        {
+            calls.end_what_was_left();
             calls.take_back().await?;
         }
         match &calls.session.lost {

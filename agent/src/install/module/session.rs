@@ -23,8 +23,16 @@ const SIZE_MAX: u64 = 64 << 10;
 const CALLS_MAX: u32 = 28;
 
 /// One change, from its first call until its last.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact that the contract asks for, and they stand in a file"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of the file, each of which may hold with any other"
+)]
 pub(super) struct Session {
     format: u32,
     /// Of this change alone: marks the processes of its calls.
@@ -40,6 +48,8 @@ pub(super) struct Session {
     /// Of each call.
     #[serde(with = "duration")]
     pub timeout: Duration,
+    /// Whether the release says that there is no way back: then nobody comes to undo it where its checks fail.
+    pub irreversible: bool,
     /// What was begun last.
     pub state: State,
     /// Whether that has ended well.
@@ -67,6 +77,7 @@ impl Session {
             module,
             program,
             timeout: Duration::ZERO,
+            irreversible: false,
             state: State::Prepare,
             ended: false,
             supports_rollback: false,

@@ -341,6 +341,20 @@ async fn an_irreversible_release_gets_its_last_calls_with_its_failure() {
 }
 
 #[tokio::test]
+async fn an_irreversible_release_whose_checks_failed_makes_room_for_another() {
+    let fixture = Fixture::new();
+    let (_, bad) = fixture.staged("1.0", "irreversible = true", "").await;
+    bad.activate(None).await.unwrap();
+    // The agent calls the host broken and calls nothing more.
+    let (good, module) = fixture.staged("2.0", "", "").await;
+    module.activate(None).await.unwrap();
+    let mut expected = forward_and(&["ArtifactFailure", "Cleanup"]);
+    expected.extend(forward_and(&[]));
+    assert_eq!(fixture.host.log(), expected);
+    assert_eq!(active(&module), Some(good));
+}
+
+#[tokio::test]
 async fn a_reboot_is_asked_for_verified_and_undone() {
     for (answer, forward, back) in [
         (

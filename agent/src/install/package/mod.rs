@@ -21,6 +21,7 @@ mod change;
 mod deb;
 mod error;
 mod file;
+mod keep;
 mod lock;
 mod manager;
 mod prepare;
@@ -164,6 +165,10 @@ impl Installer for Package {
         };
         let manager = Manager::new(family, self.tools());
         self.idle(&manager, PREFLIGHT_WAIT).await?;
+        // The ledger knows of nothing that goes on here, so what is half done would stay so.
+        if let Some(lost) = self.changes.pending()? {
+            self.undo(&manager, &lost).await?;
+        }
         let look = self.look(&manager, Network::Allowed);
         match look.prepare(before.map(Record::slot)).await? {
             Prepared::NotApplicable(why) => Ok(Fit::NotApplicable(why)),

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use super::change::{Change, Was};
 use super::error::PackageError;
+use super::keep;
 use super::manager::Manager;
-use super::prepare::{self, Network, Prepared};
+use super::prepare::{Network, Prepared};
 use super::state::{Key, Want, Way, list};
 use super::{InstallError, Package, Record};
 use crate::install::layout::Link;
@@ -173,13 +174,26 @@ impl Package {
             .filter(|(key, want)| is_due(key, want))
             .cloned()
             .collect();
+        let mut ran = Ok(());
         if !due.is_empty() {
-            manager.reach(&due, &database, way).await?;
+            ran = manager.reach(&due, &database, way).await;
         }
-        if again {
+        if again && ran.is_ok() {
             manager.restore_torn(&wants, &change.edited).await?;
         }
-        self.look_after(manager, change, &wants).await?;
+        let looked = self.look_after(manager, change, &wants).await;
+        match (ran, looked) {
+            (Ok(()), looked) => looked?,
+            // A package that restarts systemd cuts off whoever waits for the run, and not the run.
+            (Err(error), Ok(())) if !again => {
+                let error = comber_runtime::telemetry::error_chain(&error);
+                tracing::warn!(
+                    error,
+                    "the run says that it failed, but all is as it should be"
+                );
+            }
+            (Err(error), _) => return Err(error),
+        }
         self.mark(manager, change, way).await?;
         self.sync().await
     }
@@ -279,7 +293,7 @@ impl Package {
             } = &mut first.before
             {
                 let from = self.changes.shelf().join(&*file);
-                let to = prepare::link(&from, &kept.join(from.file_name().unwrap_or_default()))?;
+                let to = keep::link(&from, &kept.join(from.file_name().unwrap_or_default()))?;
                 *file = self.changes.relative(&to);
             }
             origin.touched.push(first);

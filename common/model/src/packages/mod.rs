@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Digest;
 
 pub use list::{Difference, LIST_BYTES_MAX, LIST_MAX, PackageList};
-pub use purl::{PURL_MAX, Package, PackageKind};
+pub use purl::{PURL_MAX, Package, PackageKind, escaped_name, name_in};
 
 /// Which list of packages of a host the controller holds durably.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

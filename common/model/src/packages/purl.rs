@@ -83,6 +83,19 @@ impl Package {
     }
 }
 
+/// A name as purls spell it.
+pub fn escaped_name(name: &str) -> String {
+    Escaped(name).to_string()
+}
+
+/// The name in a valid purl, as it is spelled there: comparing it with [`escaped_name`] spares parsing the others of a
+/// long list.
+pub fn name_in(purl: &str) -> &str {
+    let path = purl.split_once('?').map_or(purl, |(path, _)| path);
+    let path = path.rsplit_once('@').map_or(path, |(path, _)| path);
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
 /// Printable ASCII but for what is quoting in shells and JSON, and the slash that separates in purls.
 fn is_sane(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'/' | b'\'' | b'`')
@@ -239,6 +252,7 @@ mod tests {
         ];
         for (package, purl) in known {
             assert_eq!(package.to_string(), purl);
+            assert_eq!(name_in(purl), escaped_name(&package.name));
             assert_eq!(purl.parse::<Package>().unwrap(), package);
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use comber_model::HostId;
-use comber_model::packages::PackageList;
+use comber_model::packages::{PackageList, escaped_name, name_in};
 
 use super::parts::{Found, version_in};
 use crate::core::World;
@@ -88,16 +88,26 @@ impl World {
         }
     }
 
-    /// Notes what a host's new list has of the names that are asked for.
+    /// Notes what a host's new list has of the names that are asked for. One pass over the list, however many those are.
     pub(super) fn note(&mut self, host: &HostId, list: &PackageList) {
-        let names: Vec<Arc<str>> = self.asked.names.keys().cloned().collect();
-        for name in names {
-            let version = version_in(candidates(list, &name), &name);
+        let names = self.asked.names.keys();
+        let asked: BTreeMap<String, Arc<str>> = names
+            .map(|name| (escaped_name(name), Arc::clone(name)))
+            .collect();
+        let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for purl in list.purls().filter(|_| !asked.is_empty()) {
+            if let Some((spelled, _)) = asked.get_key_value(name_in(purl)) {
+                found.entry(spelled).or_default().push(purl);
+            }
+        }
+        for (spelled, name) in &asked {
+            let purls = found.get(spelled.as_str()).into_iter().flatten();
+            let version = version_in(purls, name);
             let version = version.map(|version| self.asked.text(&version));
             if let Some(view) = self.input.hosts.get_mut(host) {
-                view.versions.set(Arc::clone(&name), version);
+                view.versions.set(Arc::clone(name), version);
             }
-            if let Some(State::Reading { reported }) = self.asked.names.get_mut(&name) {
+            if let Some(State::Reading { reported }) = self.asked.names.get_mut(name) {
                 reported.insert(host.clone());
             }
         }
@@ -127,17 +137,4 @@ impl World {
         }
         self.asked.texts.retain(|text| Arc::strong_count(text) > 1);
     }
-}
-
-/// The purls that may be of a package: most lines of a list need not be parsed.
-fn candidates<'a>(list: &'a PackageList, name: &'a str) -> impl Iterator<Item = &'a str> {
-    // Escaping lengthens a name, but leaves what stands before its first unusual character.
-    let plain: &str = name
-        .split(|c: char| !c.is_ascii_alphanumeric() && !"-._~:".contains(c))
-        .next()
-        .unwrap_or_default();
-    list.purls().filter(move |purl| {
-        purl.rsplit_once('/')
-            .is_some_and(|(_, tail)| tail.starts_with(plain))
-    })
 }

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use comber_model::packages::{Difference, Package, PackageList, told_version};
+use comber_model::packages::{
+    Difference, Package, PackageList, escaped_name, name_in, told_version,
+};
 use comber_model::{HostId, Invalid};
 use serde::{Deserialize, Serialize};
 
@@ -90,11 +92,10 @@ pub(super) fn version_in(
     purls: impl Iterator<Item = impl AsRef<str>>,
     name: &str,
 ) -> Option<String> {
-    let parsed = purls.filter_map(|purl| purl.as_ref().parse::<Package>().ok());
-    let versions: Vec<String> = parsed
-        .filter(|package| package.name == name)
-        .map(|package| package.version)
-        .collect();
+    let spelled = escaped_name(name);
+    let of_name = purls.filter(|purl| name_in(purl.as_ref()) == spelled);
+    let parsed = of_name.filter_map(|purl| purl.as_ref().parse::<Package>().ok());
+    let versions: Vec<String> = parsed.map(|package| package.version).collect();
     told_version(versions.iter().map(String::as_str))
 }
 
