@@ -32,6 +32,8 @@ pub struct Facts {
     pub virtualization: String,
     /// Version of the agent.
     pub agent_version: String,
+    /// The time zone of its clock: a name such as `Europe/Berlin`, or the rule itself; empty where it shows UTC.
+    pub timezone: String,
 }
 
 /// From os-release(5).
@@ -69,6 +71,7 @@ impl Facts {
             ("facts.machine_id", &self.machine_id),
             ("facts.virtualization", &self.virtualization),
             ("facts.agent_version", &self.agent_version),
+            ("facts.timezone", &self.timezone),
         ];
         let likes = self.os.like.iter().map(|like| ("facts.os.like", like));
         for (field, text) in texts.into_iter().chain(likes) {

@@ -61,6 +61,14 @@ impl<'a> Schedule<'a> {
         }
     }
 
+    /// The first span that ends after one instant and begins before another.
+    pub fn first_in(&self, from: Timestamp, until: Timestamp) -> Option<Span> {
+        let spans = self.spans(from.as_second(), until.as_second());
+        spans
+            .into_iter()
+            .find(|span| from < span.until && span.from < until)
+    }
+
     /// The first span that ends after the instant; absent where none comes any more.
     pub fn next(&self, at: Timestamp) -> Option<Span> {
         let from = at.as_second();

@@ -87,6 +87,11 @@ impl Stretch {
         self.0.zone.as_ref()
     }
 
+    /// How long it lasts by the clock on the wall.
+    pub fn seconds(&self) -> i64 {
+        self.0.length
+    }
+
     /// True where a clock that reads this is in it.
     pub fn reads(&self, wall: DateTime) -> bool {
         let at = wall_seconds(wall);

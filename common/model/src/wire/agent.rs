@@ -299,6 +299,7 @@ impl From<&Facts> for wire::Facts {
             machine_id: facts.machine_id.clone(),
             virtualization: facts.virtualization.clone(),
             agent_version: facts.agent_version.clone(),
+            timezone: facts.timezone.clone(),
         }
     }
 }
@@ -325,6 +326,7 @@ impl TryFrom<wire::Facts> for Facts {
             machine_id: facts.machine_id,
             virtualization: facts.virtualization,
             agent_version: facts.agent_version,
+            timezone: facts.timezone,
         };
         facts.check()?;
         Ok(facts)
