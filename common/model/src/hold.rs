@@ -69,7 +69,7 @@ pub enum Hold {
     PermitOpen { until: Timestamp },
     /// The rollout is started and its time has not come.
     Scheduled { at: Timestamp },
-    /// Everything is staged, and no window is open; `opens` is absent where none comes any more.
+    /// Everything is staged, and no window is open; `opens` is absent where none is in sight.
     Window {
         opens: Option<Timestamp>,
         zone: Zone,
@@ -247,6 +247,6 @@ impl fmt::Display for Hold {
 fn opening(f: &mut fmt::Formatter<'_>, opens: Option<Timestamp>, zone: &Zone) -> fmt::Result {
     match opens {
         Some(at) => write!(f, "it may activate from {at:.0} on ({})", zone.local(at)),
-        None => f.write_str("none opens any more, so only another rollout could move it"),
+        None => f.write_str("none is in sight, so only other windows could move it"),
     }
 }

@@ -7,6 +7,7 @@ pub mod access;
 mod agent_link;
 mod enrolment;
 mod event;
+mod freeze;
 mod host;
 mod release;
 mod rollout;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use comber_proto::agent::v1::agent_link_service_server::AgentLinkServiceServer;
 use comber_proto::enrolment::v1::enrolment_service_server::EnrolmentServiceServer;
 use comber_proto::event::v1::event_service_server::EventServiceServer;
+use comber_proto::freeze::v1::freeze_service_server::FreezeServiceServer;
 use comber_proto::host::v1::host_service_server::HostServiceServer;
 use comber_proto::release::v1::release_service_server::ReleaseServiceServer;
 use comber_proto::rollout::v1::rollout_service_server::RolloutServiceServer;
@@ -71,6 +73,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
     let rollouts = RolloutServiceServer::new(rollouts).max_decoding_message_size(MESSAGE_MAX);
     let hosts =
         HostServiceServer::new(host::Hosts::new(core())).max_decoding_message_size(MESSAGE_MAX);
+    let freezes = FreezeServiceServer::new(freeze::Freezes::new(core()));
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
     let (_reporter, health) = tonic_health::server::health_reporter();
     let reflection = || {
@@ -83,6 +86,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(releases)
         .add_service(rollouts)
         .add_service(hosts)
+        .add_service(freezes.max_decoding_message_size(MESSAGE_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_MAX))
         .add_service(health)
         .add_service(reflection().build_v1()?)

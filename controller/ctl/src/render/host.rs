@@ -198,6 +198,7 @@ fn about(view: &View, host: &Host) -> String {
             ("kernel", facts.kernel),
             ("machine", machine),
             ("agent", facts.agent_version),
+            ("time zone", facts.timezone),
             ("enrolled", view.ago(host.enrolled_at)),
         ],
     )

@@ -40,6 +40,7 @@ struct Facts {
     machine_id: String,
     virtualization: String,
     agent_version: String,
+    timezone: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,6 +133,7 @@ impl From<&agent::Facts> for Facts {
             machine_id: facts.machine_id,
             virtualization: facts.virtualization,
             agent_version: facts.agent_version,
+            timezone: facts.timezone,
         }
     }
 }
