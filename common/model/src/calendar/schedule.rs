@@ -11,6 +11,8 @@ use super::{Stretch, Zone};
 const END_DAYS: i64 = 64;
 /// How far the next one is looked for, in days: over the next 29 February but one.
 const NEXT_DAYS: i64 = 3200;
+/// Days on both sides of a question in which whatever is shorter than a day or two lies whole.
+const NEAR_DAYS: i64 = 5;
 /// Days looked at in one go.
 const STEP_DAYS: i64 = 32;
 const DAY: i64 = super::stretch::DAY;
@@ -88,10 +90,14 @@ impl<'a> Schedule<'a> {
 
     /// Merged and without the margin, in order; those at the edges may be longer than they look.
     fn spans(&self, from: i64, until: i64) -> Vec<Span> {
+        // What ends just before may touch what begins there.
+        let asked = (from - self.margin - 1, until + 1);
+        let near = self
+            .zone
+            .even(asked.0 - NEAR_DAYS * DAY, asked.1 + NEAR_DAYS * DAY);
         let mut found = Vec::new();
         for stretch in self.stretches {
-            // What ends just before may touch what begins there.
-            stretch.pieces(self.zone, from - self.margin - 1, until + 1, &mut found);
+            stretch.pieces((self.zone, &near), asked, &mut found);
         }
         found.sort_unstable();
         let mut merged: Vec<Span> = Vec::new();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::grammar::{self, Days};
 use super::rule::Recurrence;
 use super::schedule::Span;
-use super::zone::timestamp;
+use super::zone::{Even, timestamp};
 use super::{Zone, date_of, day_number, wall_seconds};
 use crate::Invalid;
 
@@ -106,10 +106,15 @@ impl Stretch {
     }
 
     /// The instants that it covers, of those that begin before `until` and end after `from`; neither cut nor merged.
-    /// Times in seconds since 1970; `zone` where it has none of its own.
-    pub(super) fn pieces(&self, zone: &Zone, from: i64, until: i64, found: &mut Vec<Span>) {
+    /// Times in seconds since 1970. The zone is for those that have none of their own; `near` is what it says of the
+    /// time asked about, found once for all stretches.
+    pub(super) fn pieces(
+        &self,
+        (zone, near): (&Zone, &Even),
+        (from, until): (i64, i64),
+        found: &mut Vec<Span>,
+    ) {
         let parts = &self.0;
-        let zone = parts.zone.as_ref().unwrap_or(zone);
         let (first, last) = parts.begins.bounds();
         let reach = parts.from + parts.length + OFFSETS;
         let days =
@@ -120,7 +125,14 @@ impl Stretch {
             }
             let begin = day * DAY + parts.from;
             let end = begin + parts.length;
-            for (even_from, even_until, offset) in zone.even(begin - OFFSETS, end + OFFSETS) {
+            let (lowest, highest) = (begin - OFFSETS, end + OFFSETS);
+            let is_near = parts.zone.is_none() && near.from <= lowest && highest <= near.until;
+            let own = (!is_near).then(|| {
+                let zone = parts.zone.as_ref().unwrap_or(zone);
+                zone.even(lowest, highest)
+            });
+            let even = own.as_ref().unwrap_or(near);
+            for (even_from, even_until, offset) in even.parts.iter().copied() {
                 let piece = (
                     (begin - offset).max(even_from),
                     (end - offset).min(even_until),

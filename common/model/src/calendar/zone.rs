@@ -52,23 +52,22 @@ impl Zone {
         instant.unwrap_or(Timestamp::MAX)
     }
 
-    /// Stretches of time in which the clock is not set: begin, end, offset in seconds. Together they cover everything
-    /// from `from` to `until`, in seconds since 1970.
-    pub(super) fn even(&self, from: i64, until: i64) -> Vec<(i64, i64, i64)> {
+    /// Stretches of time in which the clock is not set, from `from` to `until`, in seconds since 1970.
+    pub(super) fn even(&self, from: i64, until: i64) -> Even {
         let first = timestamp(from);
         let seconds = |offset: Offset| i64::from(offset.seconds());
-        let mut pieces = Vec::new();
+        let mut parts = Vec::with_capacity(2);
         let (mut begin, mut offset) = (from, seconds(self.rules.to_offset(first)));
         for change in self.rules.following(first) {
             let at = change.timestamp().as_second();
             if at >= until {
                 break;
             }
-            pieces.push((begin, at, offset));
+            parts.push((begin, at, offset));
             (begin, offset) = (at, seconds(change.offset()));
         }
-        pieces.push((begin, until, offset));
-        pieces
+        parts.push((begin, until, offset));
+        Even { from, until, parts }
     }
 
     /// `22:00 on Tue 24 Nov in Europe/Berlin`: a time for people.
@@ -76,6 +75,15 @@ impl Zone {
         let wall = self.wall(at);
         format!("{} in {}", wall.strftime("%H:%M on %a %d %b %Y"), self.name)
     }
+}
+
+/// Stretches of time in which a clock is not set; together they cover everything between two times.
+#[derive(Debug)]
+pub(super) struct Even {
+    pub(super) from: i64,
+    pub(super) until: i64,
+    /// Begin, end, and offset in seconds.
+    pub(super) parts: Vec<(i64, i64, i64)>,
 }
 
 /// A time in seconds, or the nearest end of time.
