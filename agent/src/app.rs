@@ -4,7 +4,7 @@
 //!   check-config, show-config ── settings
 //!   enroll ── settings ── enrol ──> identity on disk
 //!   status ── settings ── ledger, identity and lock on disk
-//!   run ── lock ── tasks: driver, link, renewal, facts, manager (see run)
+//!   run ── lock ── first boot ── tasks: driver, link, renewal, facts, manager (see run)
 //! ```
 
 mod run;
@@ -33,10 +33,12 @@ use crate::{
     driver::DriverError,
     enrol::{EnrolError, EnrolRequest, enrol},
     exit::Exit,
+    first_boot::FirstBootError,
     identity::{self, StoreError},
     ledger::{LedgerFile, LoadError},
     lock::{AGENT_LOCK, Lock, LockError},
     reboot::BootIdError,
+    service::{Service, ServiceError, UNIT},
     status::Report,
 };
 
@@ -63,6 +65,12 @@ pub enum AppError {
     /// Enrolment.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
+    /// Enrolment from a file.
+    #[error(transparent)]
+    FirstBoot(#[from] FirstBootError),
+    /// The host is enrolled, and its agent does not run.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// The text of a token.
     #[error("this is no token")]
     Token(#[from] InvalidToken),
@@ -111,7 +119,8 @@ impl AppError {
             Self::Config(_) | Self::NoController | Self::Telemetry(_) | Self::Identity(_) => {
                 Exit::Config
             }
-            Self::Enrol(error) => enrol_exit(error),
+            Self::Enrol(error) | Self::FirstBoot(FirstBootError::Enrol(error)) => enrol_exit(error),
+            Self::FirstBoot(FirstBootError::File(_) | FirstBootError::NoController) => Exit::Config,
             Self::Token(_) => Exit::Token,
             Self::TokenFile { .. } => Exit::Usage,
             Self::Lock(LockError::Held { .. }) => Exit::Running,
@@ -120,6 +129,7 @@ impl AppError {
             | Self::Boot(_)
             | Self::Driver(_)
             | Self::File(_)
+            | Self::Service(_)
             | Self::System { .. } => Exit::System,
             Self::Panicked(_) => Exit::Software,
         }
@@ -139,7 +149,10 @@ fn enrol_exit(error: &EnrolError) -> Exit {
 pub fn main(cli: &Cli) -> Result<(), AppError> {
     let loaded = load(cli)?;
     match &cli.command {
-        None | Some(Command::Run) => run::run(&loaded.settings),
+        None => run::run(&loaded.settings, None),
+        Some(Command::Run(arguments)) => {
+            run::run(&loaded.settings, arguments.enroll_file.as_deref())
+        }
         Some(Command::Enroll(arguments)) => enroll(arguments, &loaded.settings),
         Some(Command::CheckConfig) => say("the configuration is valid\n"),
         Some(Command::ShowConfig) => say(&loaded.to_string()),
@@ -167,9 +180,16 @@ fn enroll(arguments: &Enroll, settings: &AgentSettings) -> Result<(), AppError> 
         "this host is now {name} at {controller}; its certificate is valid until {until} and renews itself\n"
     ))?;
     if Lock::is_held(&settings.state_dir.join(AGENT_LOCK)) {
-        say("the agent that runs uses it from its next connection on; restart it to use it now\n")?;
+        return say(
+            "the agent that runs uses it from its next connection on; restart it to use it now\n",
+        );
     }
-    Ok(())
+    let service = Service::system();
+    if !service.runs(&settings.state_dir) {
+        return say("start its agent with: comber-agent run\n");
+    }
+    service.enable_now()?;
+    say(&format!("its agent runs now and at each boot ({UNIT})\n"))
 }
 
 fn token(arguments: &Enroll) -> Result<Token, AppError> {

@@ -43,7 +43,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve: hold the link to the controller and do what it assigns (the default)
-    Run,
+    Run(RunArgs),
     /// Get this host an identity, or replace the one it has
     Enroll(Enroll),
     /// Say everything that is wrong with the configuration
@@ -52,6 +52,14 @@ pub enum Command {
     ShowConfig,
     /// Say what this host does and waits for, from its ledger
     Status(StatusArgs),
+}
+
+/// Flags of `run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Enrol by this file where the host is not enrolled, then remove it: TOML with token, controller and perhaps name
+    #[arg(long, value_name = "FILE")]
+    pub enroll_file: Option<PathBuf>,
 }
 
 /// Flags of `enroll`.

@@ -18,6 +18,12 @@ use http::Uri;
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/comber-agent";
 /// Releases are installed below the real root unless an image is being filled.
 pub const DEFAULT_ROOT: &str = "/";
+/// Where modules of this host are; the first directory that has one of a name counts, so Comber's own directory overrides
+/// what the packages of another client bring.
+pub const DEFAULT_MODULES: [&str; 2] = [
+    "/usr/share/comber/modules/v3",
+    "/usr/share/mender/modules/v3",
+];
 /// Asks the service manager, so that every other service ends in order.
 pub const DEFAULT_REBOOT_COMMAND: [&str; 2] = ["systemctl", "reboot"];
 /// The kernel draws a new value at each boot; it is the only proof that a boot happened.
@@ -79,6 +85,8 @@ pub struct AgentSettings {
 pub struct InstallSettings {
     /// Put before the absolute paths of releases.
     pub root: PathBuf,
+    /// Directories of modules, in the order in which they are searched.
+    pub modules: Vec<PathBuf>,
 }
 
 /// `[reboot]`.
@@ -135,13 +143,7 @@ impl LinkSettings {
 
 impl Settings for AgentSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
-        let controller: Option<Uri> = section.optional("controller");
-        if controller
-            .as_ref()
-            .is_some_and(|url| url.scheme_str() != Some("https"))
-        {
-            section.refuse("controller", "must begin with https://");
-        }
+        let controller = controller(section);
         let state_dir = section.value("state_dir", PathBuf::from(DEFAULT_STATE_DIR));
         let name = host_name(section);
         let install = section.table("install");
@@ -167,7 +169,12 @@ impl Settings for AgentSettings {
 impl Settings for InstallSettings {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let root = section.value("root", PathBuf::from(DEFAULT_ROOT));
-        Some(Self { root })
+        let default = DEFAULT_MODULES.map(PathBuf::from).to_vec();
+        let modules: Vec<PathBuf> = section.value("modules", default);
+        if modules.iter().any(|dir| !dir.is_absolute()) {
+            section.refuse("modules", "must be absolute directories");
+        }
+        Some(Self { root, modules })
     }
 }
 
@@ -227,18 +234,34 @@ fn backoff(section: &mut Section<'_>, min: Duration, max: Duration) -> (Duration
     (min, max)
 }
 
-/// A name that is valid both as a host's and in a certificate.
+/// The address of a controller, which nothing is sent to in the clear.
+pub(crate) fn controller(section: &mut Section<'_>) -> Option<Uri> {
+    let controller: Option<Uri> = section.optional("controller");
+    let other = |url: &Uri| url.scheme_str() != Some("https");
+    if controller.as_ref().is_some_and(other) {
+        section.refuse("controller", "must begin with https://");
+    }
+    controller
+}
+
 fn host_name(section: &mut Section<'_>) -> Option<HostId> {
     let text: String = section.value("name", hostname());
-    let problem = match text.parse::<HostId>() {
-        Ok(name) => match PeerIdentity::host(&text) {
-            Ok(_) => return Some(name),
-            Err(error) => error.to_string(),
-        },
-        Err(error) => error.problem,
-    };
-    section.refuse("name", &problem);
-    None
+    match host_id(&text) {
+        Ok(name) => Some(name),
+        Err(problem) => {
+            section.refuse("name", &problem);
+            None
+        }
+    }
+}
+
+/// A name that is valid both as a host's and in a certificate, or what is wrong with it.
+pub(crate) fn host_id(text: &str) -> Result<HostId, String> {
+    let name = text.parse::<HostId>().map_err(|error| error.problem)?;
+    match PeerIdentity::host(text) {
+        Ok(_) => Ok(name),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn variables(section: &mut Section<'_>) -> Option<BTreeMap<String, String>> {

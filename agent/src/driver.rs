@@ -37,9 +37,9 @@ const FROM_LINK_MAX: usize = 8;
 /// after a suspend a deadline is at most this late.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// How long a switch may go on once the agent was told to end: an interrupted one is made again, and counted. Less
-/// than the 90 s after which the service manager kills.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long a switch may go on once the agent was told to end: an interrupted one is made again, and counted. Most
+/// package runs end within it. Less than the unit's `TimeoutStopSec=`, after which the service manager kills.
+const DRAIN: Duration = Duration::from_mins(2);
 
 /// What the link hears from the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -92,6 +92,21 @@ pub enum EnrolError {
     Save(#[from] StoreError),
 }
 
+impl EnrolError {
+    /// Whether the same request may succeed later. After a failed save the token is used up, or one use of it is.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Controller { .. } => true,
+            Self::Key(_)
+            | Self::Tls(_)
+            | Self::Token { .. }
+            | Self::Name { .. }
+            | Self::Answer { .. }
+            | Self::Save(_) => false,
+        }
+    }
+}
+
 /// Enrols and saves; returns what was saved, for telling until when it is valid.
 pub async fn enrol(request: &EnrolRequest<'_>, clock: &Clock) -> Result<Identity, EnrolError> {
     let key = PrivateKey::generate()?;

@@ -4,6 +4,11 @@
 //! command that leaves a daemon behind leaves it the pipe's end too, and whoever waits for the end of a pipe then waits
 //! for the daemon. Invariant: when [`Exec::run`] returns an error or is dropped, the command's whole group is killed.
 
+mod call;
+mod pen;
+mod pump;
+mod read;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -15,6 +20,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 use tokio::process::{Child, Command};
+
+pub use call::{Call, Cut, Said};
+pub use read::Printed;
 
 use crate::surroundings::{ExpandError, Variables, expand};
 
@@ -33,6 +41,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct Exec {
     scratch: PathBuf,
+    /// Of calls, between TERM and KILL.
+    grace: Duration,
 }
 
 /// One command to run.
@@ -81,6 +91,9 @@ pub enum ExecError {
         /// The end of what it wrote, at most [`OUTPUT_MAX`] bytes.
         output: String,
     },
+    /// It was asked something and did not stop talking.
+    #[error("{program} wrote more than {most} bytes")]
+    TooMuch { program: String, most: u64 },
     /// It took too long and was killed, with every process of its group.
     #[error(
         "{program} did not end within {after:?} and was killed{}",
@@ -99,6 +112,7 @@ impl Exec {
     pub fn new(scratch: impl Into<PathBuf>) -> Self {
         Self {
             scratch: scratch.into(),
+            grace: Self::default_grace(),
         }
     }
 
@@ -114,7 +128,11 @@ impl Exec {
         let program = words.first().ok_or(ExecError::Empty)?.clone();
         let output = self.output_file()?;
         let mut group = Group {
-            child: start(&words, run, &output).await?,
+            child: start(&words, run, || {
+                let out = Stdio::from(output.try_clone()?);
+                Ok((out, Stdio::from(output.try_clone()?)))
+            })
+            .await?,
             ended: false,
         };
         let waited = tokio::time::timeout(run.timeout, group.child.wait()).await;
@@ -165,37 +183,53 @@ impl Exec {
     }
 }
 
-async fn start(words: &[String], run: &Run<'_>, output: &File) -> Result<Child, ExecError> {
+/// Starts the command; `outputs` makes its standard output and standard error.
+async fn start(
+    words: &[String],
+    run: &Run<'_>,
+    outputs: impl FnOnce() -> io::Result<(Stdio, Stdio)>,
+) -> Result<Child, ExecError> {
     let failed = |source| ExecError::Start {
         program: words[0].clone(),
         dir: run.dir.to_owned(),
         source,
     };
+    let (out, err) = outputs().map_err(failed)?;
     let mut command = Command::new(place(&words[0], run.dir));
     command
         .args(&words[1..])
         .current_dir(run.dir)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .kill_on_drop(true);
+    environment(&mut command, run.dir, run.variables);
+    spawn(&mut command).await.map_err(failed)
+}
+
+/// Nothing of the agent's own environment is passed on.
+fn environment(command: &mut Command, dir: &Path, variables: &Variables) {
+    command
         .env_clear()
         .env("PATH", SEARCH)
         .env("HOME", "/root")
         .env("LANG", "C.UTF-8")
         // A shell then names the directory as the release knows it, `current`, and not what the link leads to today.
-        .env("PWD", run.dir)
-        .envs(run.variables)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().map_err(failed)?)
-        .stderr(output.try_clone().map_err(failed)?)
-        .kill_on_drop(true);
+        .env("PWD", dir)
+        .envs(variables);
+}
+
+async fn spawn(command: &mut Command) -> io::Result<Child> {
     for _ in 0..BUSY_TRIES {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
-            started => return started.map_err(failed),
+            started => return started,
         }
     }
-    command.spawn().map_err(failed)
+    command.spawn()
 }
 
 /// A relative program is one of the release, wherever the agent itself stands.
@@ -215,26 +249,31 @@ struct Group {
 
 impl Group {
     async fn kill(&mut self) {
-        self.signal();
+        self.signal(Signal::KILL);
         // Reaped, so that its number is free only now. It cannot resist, and an error means that it is gone.
         let _ = self.child.wait().await;
         self.ended = true;
     }
 
     /// The leader is not reaped yet, so the number cannot belong to anybody else.
-    fn signal(&self) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
             // It fails only where the whole group is gone.
-            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = kill_process_group(pid, signal);
         }
+    }
+
+    /// The leader's number; none once it is reaped.
+    fn pid(&self) -> Option<Pid> {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
+        pid.and_then(Pid::from_raw)
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.ended {
-            self.signal();
+            self.signal(Signal::KILL);
         }
     }
 }

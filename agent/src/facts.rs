@@ -1,8 +1,14 @@
 //! What the host says of itself. The only file that knows `sysinfo`.
 //!
-//! Reads small files of the host and asks `systemd-detect-virt` once. Bias: a fact that cannot be read is empty, and a
+//! Reads small files of the host, asks `systemd-detect-virt` once, and `systemctl` and `needs-restarting` each time that
+//! may bring news. Bias: a fact that cannot be read is empty, and a
 //! selector that asks for it does not match; the agent never fails for it. Invariant: what comes out passes
 //! [`Facts::check`].
+
+mod disks;
+mod restart;
+mod timezone;
+mod units;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,6 +16,7 @@ use std::process::{Command, Stdio};
 use comber_model::Facts;
 use comber_model::facts::{CpuFacts, OsFacts, TEXT_MAX};
 use comber_runtime::fsx;
+use jiff::Timestamp;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// Longest file read here; os-release has a few hundred bytes.
@@ -18,30 +25,66 @@ const FILE_MAX: u64 = 64 << 10;
 const LIKE_MAX: usize = 16;
 
 /// Reads facts; what cannot change within a boot is read once, when it is made.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct FactReader {
+    fixed: Fixed,
+    restart: restart::Restart,
+}
+
+/// What the reading of files needs.
+#[derive(Debug, Clone)]
+struct Fixed {
     root: PathBuf,
+    boot_id_file: PathBuf,
     virtualization: String,
     cpu_model: String,
 }
 
 impl FactReader {
-    /// For a host whose releases go below `root`. Blocks for some milliseconds.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
+    /// For a host whose releases go below `root`, and whose boots that file tells apart. Blocks for some milliseconds.
+    pub fn new(root: impl Into<PathBuf>, boot_id_file: impl Into<PathBuf>) -> Self {
         let system =
             System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()));
         let cpu_model = system
             .ok()
             .and_then(|system| system.cpus().first().map(|cpu| clean(cpu.brand())));
-        Self {
+        let fixed = Fixed {
             root: root.into(),
+            boot_id_file: boot_id_file.into(),
             virtualization: virtualization(),
             cpu_model: cpu_model.unwrap_or_default(),
+        };
+        Self {
+            fixed,
+            restart: restart::Restart::new(),
         }
     }
 
-    /// The facts as they are now. Blocks for about a millisecond.
-    pub fn read(&self) -> Facts {
+    /// The facts as they are now; `None` where reading them broke down.
+    pub async fn read(&mut self) -> Option<Facts> {
+        let fixed = self.fixed.clone();
+        // On a thread of its own: a file system that hangs must not hold up the work in hand.
+        let files = tokio::task::spawn_blocking(move || fixed.read()).await;
+        let facts = match files {
+            Ok(facts) => facts,
+            Err(error) => {
+                tracing::warn!(%error, "facts could not be read");
+                return None;
+            }
+        };
+        let reboot = self.restart.read().await;
+        Some(Facts {
+            failed_units: units::failed().await,
+            reboot_required: reboot.required,
+            reboot_required_by: reboot.by,
+            ..facts
+        })
+    }
+}
+
+impl Fixed {
+    /// Blocks for about a millisecond.
+    fn read(&self) -> Facts {
         let uname = rustix::system::uname();
         let memory = MemoryRefreshKind::nothing().with_ram();
         let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
@@ -60,9 +103,19 @@ impl FactReader {
             machine_id: clean(&text_of("/etc/machine-id")),
             virtualization: self.virtualization.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            timezone: timezone(Path::new("/")),
+            timezone: timezone::read(Path::new("/")),
+            disks: disks::read(),
+            boot_id: clean(&text_of(&self.boot_id_file)),
+            booted_at: booted_at(System::boot_time().unwrap_or(0)),
+            ..Facts::default()
         }
     }
+}
+
+/// To the minute: the kernel derives it from the wall clock, and it wavers with it. 0 means that it is not known.
+fn booted_at(second: u64) -> Option<Timestamp> {
+    let second = i64::try_from(second).ok().filter(|second| *second > 0)?;
+    Timestamp::from_second(second - second % 60).ok()
 }
 
 /// The second place is for systems that ship the file with the image.
@@ -122,38 +175,8 @@ fn virtualization() -> String {
     }
 }
 
-/// The zone of the host's clock, found as the C library and its tools do: the name that `/etc/localtime` points to, else
-/// the one in `/etc/timezone`, else the rule at the end of `/etc/localtime` itself. A host with none of them shows UTC.
-fn timezone(root: &Path) -> String {
-    let localtime = root.join("etc/localtime");
-    let linked = std::fs::read_link(&localtime).unwrap_or_default();
-    let linked = linked.to_string_lossy().into_owned();
-    if let Some((_, name)) = linked.split_once("zoneinfo/") {
-        return clean(name.trim_start_matches("posix/"));
-    }
-    let named = fsx::read_limited(&root.join("etc/timezone"), FILE_MAX).unwrap_or_default();
-    let named = String::from_utf8_lossy(&named).into_owned();
-    match named.lines().map(str::trim).find(|line| !line.is_empty()) {
-        Some(name) => clean(name),
-        None => rule(&fsx::read_limited(&localtime, FILE_MAX).unwrap_or_default()),
-    }
-}
-
-/// The rule for today and later, which a file of tzfile(5) ends with: a line of its own.
-fn rule(file: &[u8]) -> String {
-    let Some(body) = file
-        .strip_suffix(b"\n")
-        .filter(|_| file.starts_with(b"TZif"))
-    else {
-        return String::new();
-    };
-    let line = body.rsplit(|byte| *byte == b'\n').next();
-    let line = line.and_then(|line| std::str::from_utf8(line).ok());
-    clean(line.filter(|line| line.is_ascii()).unwrap_or_default())
-}
-
-fn text_of(path: &str) -> String {
-    let bytes = fsx::read_limited(Path::new(path), FILE_MAX).unwrap_or_default();
+fn text_of(path: impl AsRef<Path>) -> String {
+    let bytes = fsx::read_limited(path.as_ref(), FILE_MAX).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -173,10 +196,14 @@ fn clean(text: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn this_host_has_facts_that_the_controller_takes() {
-        let facts = FactReader::new("/").read();
+    #[tokio::test]
+    async fn this_host_has_facts_that_the_controller_takes() {
+        let boot_id = "/proc/sys/kernel/random/boot_id";
+        let facts = FactReader::new("/", boot_id).read().await.unwrap();
         facts.check().unwrap();
+        assert_eq!(facts.boot_id.len(), 36);
+        assert!(facts.disks.contains_key("/"), "{facts:?}");
+        assert!(facts.booted_at.is_some(), "{facts:?}");
         assert!(
             facts.cpu.count > 0 && facts.memory_bytes > 0 && facts.disk_bytes > 0,
             "{facts:?}"
@@ -201,21 +228,10 @@ mod tests {
     }
 
     #[test]
-    fn the_time_zone_is_found_where_systems_keep_it() {
-        let root = tempfile::tempdir().unwrap();
-        let etc = root.path().join("etc");
-        std::fs::create_dir(&etc).unwrap();
-        assert_eq!(timezone(root.path()), "", "a host without any shows UTC");
-        let file = b"TZif2\0\0binary\nmore\nCET-1CEST,M3.5.0,M10.5.0/3\n";
-        std::fs::write(etc.join("localtime"), file).unwrap();
-        assert_eq!(timezone(root.path()), "CET-1CEST,M3.5.0,M10.5.0/3");
-        std::fs::write(etc.join("timezone"), "Asia/Tokyo\n").unwrap();
-        assert_eq!(timezone(root.path()), "Asia/Tokyo");
-        std::fs::remove_file(etc.join("localtime")).unwrap();
-        let target = "../usr/share/zoneinfo/Europe/Berlin";
-        std::os::unix::fs::symlink(target, etc.join("localtime")).unwrap();
-        assert_eq!(timezone(root.path()), "Europe/Berlin");
-        assert_eq!(rule(b"no such file\nUTC0\n"), "");
+    fn the_boot_is_told_to_the_minute() {
+        let at = booted_at(1_700_000_059).unwrap();
+        assert_eq!(at.as_second(), 1_700_000_040);
+        assert_eq!((booted_at(0), booted_at(u64::MAX)), (None, None));
     }
 
     #[test]

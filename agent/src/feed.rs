@@ -54,6 +54,7 @@ mod tests {
     fn view(connected: bool, received: u64) -> LinkView {
         LinkView {
             connected,
+            opened: 0,
             received,
             desired: (received > 0).then(|| ([1; 16], Desired::default())),
         }

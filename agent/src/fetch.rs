@@ -17,9 +17,11 @@ use comber_runtime::fsx::{self, FileError};
 use thiserror::Error;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 pub use https::{HttpsBody, HttpsSource, MakeTls};
 
+use crate::link::LinkView;
 use crate::trust::Unverified;
 
 /// The ending of bytes that are on their way.
@@ -126,15 +128,22 @@ pub struct Fetcher<S> {
     source: S,
     staging: PathBuf,
     patience: Patience,
+    link: watch::Receiver<LinkView>,
 }
 
 impl<S: Source> Fetcher<S> {
-    /// Keeps its parts in `<state_dir>/staging`.
-    pub fn new(source: S, state_dir: &Path, patience: Patience) -> Self {
+    /// Keeps its parts in `<state_dir>/staging`. The link tells when a source that was away may be back.
+    pub fn new(
+        source: S,
+        state_dir: &Path,
+        patience: Patience,
+        link: watch::Receiver<LinkView>,
+    ) -> Self {
         Self {
             source,
             staging: state_dir.join("staging"),
             patience,
+            link,
         }
     }
 
@@ -186,6 +195,7 @@ impl<S: Source> Fetcher<S> {
         let mut backoff = Backoff::new(self.patience.backoff_min, self.patience.backoff_max);
         loop {
             let before = part.have;
+            let opened = self.link.borrow().opened;
             let failed = match self.once(part, digest).await {
                 Ok(()) => return Ok(()),
                 Err(error) if !error.is_retryable() => return Err(error),
@@ -197,7 +207,22 @@ impl<S: Source> Fetcher<S> {
             let pause = backoff.next_random();
             let error = comber_runtime::telemetry::error_chain(&failed);
             tracing::info!(%digest, have = part.have, ?pause, error, "fetching goes on after a pause");
-            tokio::time::sleep(pause).await;
+            if self.comes_back(opened, pause).await {
+                // The hosts that lost the controller have their links back in one moment, so each draws a pause anew.
+                backoff.reset();
+                tokio::time::sleep(backoff.next_random()).await;
+            }
+        }
+    }
+
+    /// Waits for the pause, or less where the link was opened again since: true then. A long pause is for a controller
+    /// that is away, and must not outlast that.
+    async fn comes_back(&self, opened: u64, pause: Duration) -> bool {
+        let mut link = self.link.clone();
+        tokio::select! {
+            // Both arms are cancel-safe: a timer, and a look at the newest value.
+            () = tokio::time::sleep(pause) => false,
+            Ok(_) = link.wait_for(|view| view.opened != opened) => true,
         }
     }
 

@@ -315,7 +315,11 @@ impl<S: Source> HostEffects<S> {
             }
             let mut kept = std::collections::BTreeSet::new();
             for record in self.site.catalog.of(&product)? {
-                if self.site.installer(&record).is_staged()? {
+                let installer = self.site.installer(&record);
+                if installer.is_unfinished() {
+                    found.unfinished.insert(product.clone());
+                }
+                if installer.is_staged()? {
                     kept.insert(record.manifest.version);
                 }
             }
@@ -357,9 +361,9 @@ impl<S: Source + 'static> Effects for HostEffects<S> {
     }
 
     async fn reboot(&self, release: &ReleaseId) -> Result<(), String> {
-        let active = self.active(&release.name);
-        if let Some(record) = active.map_err(|error| error_chain(&error))? {
-            let installer = self.site.installer(&record);
+        // On the way back nothing of the product may be active.
+        let installer = self.any(&release.name);
+        if let Some(installer) = installer.map_err(|error| error_chain(&error))? {
             let asked = installer.reboot().await;
             if asked.map_err(|error| error_chain(&error))? {
                 return Ok(());

@@ -4,6 +4,7 @@
 //!   driver ──watch<HostStatus>──> session ──ActualState──> controller
 //!   driver <──watch<LinkView>──── session <──DesiredState── controller
 //!   facts  ──watch<Facts>───────> ReportFacts, when they differ from those last acknowledged
+//!          ──watch<Packages>────> ReportPackages, when they differ from those that the controller holds
 //! ```
 //!
 //! Level-triggered on both sides: each message says everything, and of states that follow each other quickly only the
@@ -12,6 +13,7 @@
 
 mod calls;
 mod facts;
+mod packages;
 mod session;
 
 use std::{sync::Arc, time::Duration};
@@ -27,6 +29,7 @@ use http::Uri;
 use tokio::sync::watch;
 
 pub use calls::{CallError, Callee, IssuedPem, enrol, renew};
+pub use packages::Packages;
 
 use crate::{config::LinkSettings, identity::IdentityStore};
 use facts::Acknowledged;
@@ -37,6 +40,8 @@ use session::Ended;
 pub struct LinkView {
     /// Whether the stream is open.
     pub connected: bool,
+    /// How often it was opened: tells that it is back, also to whoever did not see it gone.
+    pub opened: u64,
     /// The last valid desired state, with the epoch of the controller that sent it.
     pub desired: Option<([u8; 16], Desired)>,
     /// How many valid desired states have come: tells that the same one came again.
@@ -56,8 +61,10 @@ pub struct Link {
     pub clock: Clock,
     /// What the driver has made durable.
     pub status: watch::Receiver<HostStatus>,
-    /// What the host says of itself.
-    pub facts: watch::Receiver<Facts>,
+    /// What the host says of itself; `None` until it was looked at.
+    pub facts: watch::Receiver<Option<Facts>>,
+    /// What is installed on it.
+    pub packages: Packages,
     /// For the driver.
     pub view: watch::Sender<LinkView>,
 }

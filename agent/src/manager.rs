@@ -5,13 +5,10 @@
 use std::time::Duration;
 
 use comber_model::HostStatus;
-use comber_runtime::systemd::Notifier;
+use comber_runtime::systemd::{Notifier, sign_of_life_due};
 use tokio::sync::watch;
 
 use crate::link::LinkView;
-
-/// A sign of life comes this many times within the time that the manager waits for one.
-const SIGNS: u32 = 3;
 
 /// Runs for as long as driver and link.
 pub async fn run(
@@ -34,7 +31,7 @@ pub async fn run(
             // All arms are cancel-safe: changes that stay unseen, and a timer that starts anew.
             changed = status.changed() => changed,
             changed = view.changed() => changed,
-            () = pause(watchdog) => {
+            () = sign_of_life_due(watchdog) => {
                 notifier.alive();
                 Ok(())
             }
@@ -42,14 +39,6 @@ pub async fn run(
         if changed.is_err() {
             return;
         }
-    }
-}
-
-/// Never ends where nobody waits for a sign: an idle agent must not wake for it.
-async fn pause(watchdog: Option<Duration>) {
-    match watchdog {
-        Some(within) => tokio::time::sleep(within / SIGNS).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -112,6 +112,40 @@ impl TestHost {
         self.build(name, version, "", &format!("path = \"{path}\""))
     }
 
+    /// A release of `webapp` for the module `m` with these files; `release` and `recipe` go on behind what must be said.
+    pub(crate) fn module_release(
+        &self,
+        version: &str,
+        release: &str,
+        recipe: &str,
+        files: &[(&str, &[u8])],
+    ) -> Verified {
+        let source = tempfile::tempdir_in(self.dir.path()).unwrap();
+        for (name, bytes) in files {
+            let path = source.path().join("files").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, bytes).unwrap();
+            let mode = if bytes.starts_with(b"#!") {
+                0o755
+            } else {
+                0o644
+            };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let manifest = format!(
+            "name = \"webapp\"\nversion = \"{version}\"\n{release}\n\
+             [installer]\ntype = \"module\"\nmodule = \"m\"\n{recipe}\n"
+        );
+        fs::write(source.path().join("release.toml"), manifest).unwrap();
+        let out = self.dir.path().join(format!("webapp-{version}.bundle"));
+        let built = comber_bundle::build(source.path(), &out, &mut |_| {}).unwrap();
+        let unverified = Unverified {
+            path: built.path,
+            artifact: built.artifact,
+        };
+        unverified.verify(&built.listing.manifest().id()).unwrap()
+    }
+
     fn build(
         &self,
         name: &str,
@@ -146,6 +180,7 @@ pub(crate) fn site_at(dir: &Path) -> Site {
     Site {
         root: dir.join("root"),
         shelves: dir.join("state/shelves"),
+        modules: vec![dir.join("modules")],
         exec: Exec::new(dir.join("state")),
         variables: Variables::from([("LOG".to_owned(), log)]),
         catalog: Catalog::new(&dir.join("state")),

@@ -30,6 +30,7 @@ pub struct ServeMetrics {
     pub received: Counter,
     refused: Family<Labels, Counter>,
     uploads: Family<Labels, Counter>,
+    packages: Family<Labels, Counter>,
 }
 
 /// One label with its value, both from a fixed set.
@@ -56,6 +57,11 @@ impl ServeMetrics {
             own.uploads.clone(),
         );
         registry.register(
+            "comber_package_reports",
+            "Lists of packages that hosts reported, by how: a difference, a whole list, or against an unknown base",
+            own.packages.clone(),
+        );
+        registry.register(
             "comber_connections_refused",
             "Connections refused in or just after their TLS handshake, by reason",
             own.refused.clone(),
@@ -66,6 +72,11 @@ impl ServeMetrics {
     /// Counts a refused connection; `reason` is of a fixed set.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Counts a call in which a host reported packages; `kind` is of a fixed set.
+    pub(crate) fn packages(&self, kind: &'static str) {
+        self.packages.get_or_create(&[("kind", kind)]).inc();
     }
 
     /// Counts an upload that ended; `result` is of a fixed set.

@@ -4,7 +4,8 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -53,7 +54,13 @@ impl Home {
 
     /// Starts it and waits until it answers questions.
     fn start(&self) -> Running {
+        self.start_with(&[])
+    }
+
+    /// The same, with something in its environment.
+    fn start_with(&self, environment: &[(&str, String)]) -> Running {
         let mut command = self.command(&["serve"]);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let socket = self.data.join("control.sock");
@@ -190,6 +197,48 @@ fn a_backup_of_a_running_and_of_a_stopped_controller_can_be_restored() {
         let text = ended(&other.run(&["restore", backup]), 74);
         assert!(text.contains("first, so that nothing is lost"), "{text}");
     }
+}
+
+#[test]
+fn the_service_manager_hears_of_the_start_of_life_and_of_the_end() {
+    let home = Home::new();
+    let manager = UnixDatagram::bind(home.path("notify")).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_mins(1)))
+        .unwrap();
+    let hear = || {
+        let mut told = [0; 256];
+        let n = manager.recv(&mut told).unwrap();
+        String::from_utf8_lossy(&told[..n]).into_owned()
+    };
+    let running = home.start_with(&[
+        ("NOTIFY_SOCKET", home.path("notify")),
+        ("WATCHDOG_USEC", "90000".to_owned()),
+    ]);
+    assert_eq!(hear(), "READY=1");
+    assert_eq!(hear(), "STATUS=0 hosts connected");
+    // More than one comes: they are not only sent where something changes.
+    assert_eq!([hear(), hear()], ["WATCHDOG=1", "WATCHDOG=1"]);
+    running.stop();
+    let rest = std::iter::repeat_with(hear).find(|told| told != "WATCHDOG=1");
+    assert_eq!(rest.as_deref(), Some("STOPPING=1"));
+}
+
+#[test]
+fn another_user_neither_backs_up_nor_restores() {
+    let home = Home::new();
+    home.start().stop();
+    if !rustix::process::geteuid().is_root() {
+        // Only root can give files away.
+        return;
+    }
+    chown(&home.data, Some(12_345), Some(12_345)).unwrap();
+    let backup = home.path("backup");
+    for question in ["backup", "restore"] {
+        let text = ended(&home.run(&[question, &backup]), 74);
+        assert!(text.contains("runuser -u comber"), "{text}");
+    }
+    assert!(!Path::new(&backup).exists(), "something was written");
 }
 
 #[test]

@@ -83,6 +83,8 @@ pub struct Found {
     pub active: BTreeMap<ReleaseName, Active>,
     /// Every version on the disk, staged, active or kept, by product.
     pub kept: BTreeMap<ReleaseName, BTreeSet<Version>>,
+    /// Products whose last change is over and whose cleanup was cut off.
+    pub unfinished: BTreeSet<ReleaseName>,
     /// Activations that something outside of the agent has undone, with why: the watcher of an update of the agent
     /// itself. Holds until the way back was gone.
     pub undone: BTreeMap<ReleaseId, Failure>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comber_model::release::{Manifest, RebootPolicy, Timeouts};
+use comber_model::release::{Installer, Manifest, RebootPolicy, Timeouts};
 use serde::{Deserialize, Serialize};
 
 /// Bounds that the agent's configuration may change; the defaults fit a server.
@@ -46,8 +46,17 @@ pub struct Recipe {
 
 impl From<&Manifest> for Recipe {
     fn from(manifest: &Manifest) -> Self {
+        let mut timeouts = manifest.timeouts.clone();
+        if let Installer::Module(module) = &manifest.installer {
+            // A module's calls stop themselves, each at the module's own limit. One comes before the checks and one after
+            // them.
+            timeouts.activate = timeouts.activate.max(module.timeout);
+            timeouts.verify = timeouts
+                .verify
+                .saturating_add(module.timeout.saturating_mul(2));
+        }
         Self {
-            timeouts: manifest.timeouts.clone(),
+            timeouts,
             reboot: manifest.reboot,
             irreversible: manifest.irreversible,
         }
@@ -75,5 +84,25 @@ impl Recipe {
     /// Longest verification.
     pub(crate) fn verifying(&self, policy: &Policy) -> Duration {
         self.timeouts.verify.saturating_add(policy.slack)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_modules_own_limit_fits_into_the_steps_around_it() {
+        let manifest = |recipe: &str| {
+            let source = format!("name = 'a'\nversion = '1'\n[installer]\n{recipe}");
+            Recipe::from(&Manifest::parse(&source).unwrap()).timeouts
+        };
+        let plain = manifest("type = 'archive'\npath = '/a'");
+        assert_eq!(plain, Timeouts::default());
+        let module = manifest("type = 'module'\nmodule = 'm'\ntimeout = '1h'");
+        assert_eq!(module.activate, Duration::from_hours(1));
+        assert_eq!(module.verify, plain.verify + Duration::from_hours(2));
+        let short = manifest("type = 'module'\nmodule = 'm'\ntimeout = '1s'");
+        assert_eq!(short.activate, plain.activate);
     }
 }

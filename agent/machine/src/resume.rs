@@ -189,7 +189,8 @@ impl Moving<'_> {
         }
         for (product, versions) in &found.kept {
             let keep = self.next.kept(product);
-            if versions.iter().any(|version| !keep.contains(version)) {
+            let is_too_much = versions.iter().any(|version| !keep.contains(version));
+            if is_too_much || found.unfinished.contains(product) {
                 let product = product.clone();
                 self.run(Effect::Cleanup { product, keep });
             }

@@ -4,7 +4,7 @@
 //!   driver   Event in <── feed <── link (LinkView)        one stream to the controller
 //!            HostStatus out ─────> link, manager
 //!   renewal  IdentityStore <─────> link, fetch            the certificate
-//!   facts    Facts ──────────────> link                   read every ten minutes
+//!   facts    Facts, packages ────> link                   read every ten minutes
 //!   manager  one line and signs of life for systemd
 //! ```
 //!
@@ -34,21 +34,27 @@ use crate::{
     driver::{Driver, DriverError, Handle, Parts},
     exec::Exec,
     facts::FactReader,
-    facts_watch, feed,
+    facts_watch::{self, HostReader, Told},
+    feed,
     fetch::{Fetcher, HttpsSource, Patience},
+    first_boot::{Ended, first_boot},
     host_effects::HostEffects,
     identity::{IdentityStore, host_of},
     install::{Catalog, Jobs, Site},
     ledger::{LedgerFile, Source},
-    link::{Link, LinkView},
+    leftovers,
+    link::{Link, LinkView, Packages},
     lock::{AGENT_LOCK, Lock, LockError},
     manager,
+    packages::PackageReader,
     reboot::Reboot,
     renew::Renewal,
 };
 
 /// Where the output of commands goes while they run, in the state directory.
 const SCRATCH: &str = "scratch";
+/// The list of packages that the controller acknowledged last, in the state directory.
+const PACKAGES: &str = "packages";
 /// Where releases are kept that are not archives, in the state directory.
 const SHELVES: &str = "shelves";
 /// How often the lock is tried at start: an agent that is being replaced may still be ending.
@@ -70,13 +76,32 @@ pub(super) fn runtime() -> Result<Runtime, AppError> {
         })
 }
 
-/// Serves until a signal.
-pub(super) fn run(settings: &AgentSettings) -> Result<(), AppError> {
+/// Serves until a signal; enrols first, where a file says so.
+pub(super) fn run(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
     telemetry::init(&settings.log)?;
     fsx::create_dir_durable(&settings.state_dir.join(SCRATCH), 0o700)?;
     let _lock = take_lock(&settings.state_dir)?;
+    leftovers::end();
+    runtime()?.block_on(live(settings, enroll_file))
+}
+
+async fn live(settings: &AgentSettings, enroll_file: Option<&Path>) -> Result<(), AppError> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().map_err(|source| AppError::System {
+        step: "listen for signals",
+        source,
+    })?;
+    let clock = Clock::system();
+    let notifier = Notifier::from_environment();
+    if let Some(file) = enroll_file {
+        let ended = first_boot(file, settings, &clock, &notifier, &shutdown).await?;
+        if ended == Ended::Told {
+            notifier.stopping();
+            return Ok(());
+        }
+    }
     let identity = Arc::new(IdentityStore::open(&settings.state_dir)?);
-    runtime()?.block_on(serve(settings, identity))
+    serve(settings, identity, clock, notifier, shutdown).await
 }
 
 /// The boot that the host runs in.
@@ -84,24 +109,26 @@ pub(super) fn boot_id(settings: &AgentSettings) -> Result<BootId, AppError> {
     Ok(BootId(reboot(settings).boot_id()?))
 }
 
-async fn serve(settings: &AgentSettings, identity: Arc<IdentityStore>) -> Result<(), AppError> {
-    let shutdown = Shutdown::new();
-    shutdown.on_signals().map_err(|source| AppError::System {
-        step: "listen for signals",
-        source,
-    })?;
-    let clock = Clock::system();
+async fn serve(
+    settings: &AgentSettings,
+    identity: Arc<IdentityStore>,
+    clock: Clock,
+    notifier: Notifier,
+    shutdown: Shutdown,
+) -> Result<(), AppError> {
     let controller = controller(settings)?;
     let host = host_of(&identity.present())?;
     tracing::info!(%host, %controller, version = env!("CARGO_PKG_VERSION"), "the agent starts");
 
-    let (driver, handle) = driver(settings, &identity, &controller, &clock, &shutdown).await?;
-    let notifier = Notifier::from_environment();
+    let view = watch::Sender::new(LinkView::default());
+    let effects = host_effects(settings, &identity, &controller, &clock, view.subscribe());
+    let (driver, handle) = driver(settings, effects, &clock, &shutdown).await?;
     let tasks = Tasks {
         settings,
         identity,
         controller,
         clock,
+        view,
         shutdown: shutdown.clone(),
     };
     let link = tasks.start(handle, notifier.clone());
@@ -130,8 +157,7 @@ fn ended(ran: Result<(), DriverError>, shutdown: &Shutdown) -> Result<(), AppErr
 
 async fn driver(
     settings: &AgentSettings,
-    identity: &Arc<IdentityStore>,
-    controller: &Uri,
+    effects: HostEffects<HttpsSource>,
     clock: &Clock,
     shutdown: &Shutdown,
 ) -> Result<(Driver<HostEffects<HttpsSource>, LedgerFile>, Handle), AppError> {
@@ -145,7 +171,7 @@ async fn driver(
         }
     }
     let parts = Parts {
-        effects: host_effects(settings, identity, controller, clock),
+        effects,
         store,
         clock: clock.clone(),
         boot_id: boot_id(settings)?,
@@ -160,11 +186,13 @@ fn host_effects(
     identity: &Arc<IdentityStore>,
     controller: &Uri,
     clock: &Clock,
+    view: watch::Receiver<LinkView>,
 ) -> HostEffects<HttpsSource> {
     let state_dir = &settings.state_dir;
     let site = Site {
         root: settings.install.root.clone(),
         shelves: state_dir.join(SHELVES),
+        modules: settings.install.modules.clone(),
         exec: Exec::new(state_dir.join(SCRATCH)),
         variables: settings.variables.clone(),
         catalog: Catalog::new(state_dir),
@@ -187,7 +215,7 @@ fn host_effects(
         backoff_min,
         backoff_max,
     };
-    let fetcher = Fetcher::new(source, state_dir, patience);
+    let fetcher = Fetcher::new(source, state_dir, patience, view);
     HostEffects::new(site, fetcher, reboot(settings), clock.clone())
 }
 
@@ -202,6 +230,7 @@ struct Tasks<'a> {
     identity: Arc<IdentityStore>,
     controller: Uri,
     clock: Clock,
+    view: watch::Sender<LinkView>,
     shutdown: Shutdown,
 }
 
@@ -213,11 +242,19 @@ impl Tasks<'_> {
             identity,
             controller,
             clock,
+            view,
             shutdown,
         } = self;
-        let reader = FactReader::new(settings.install.root.clone());
-        let facts = watch::Sender::new(reader.read());
-        let view = watch::Sender::new(LinkView::default());
+        let root = &settings.install.root;
+        let reader = HostReader {
+            facts: FactReader::new(root.clone(), settings.reboot.boot_id_file.clone()),
+            packages: PackageReader::new(root.clone()),
+        };
+        let told = Told::default();
+        let packages = Packages {
+            present: told.packages.subscribe(),
+            file: settings.state_dir.join(PACKAGES),
+        };
         let (shown, seen) = (view.subscribe(), handle.actual.clone());
         let watchdog = environment::watchdog();
         let link = Link {
@@ -226,7 +263,8 @@ impl Tasks<'_> {
             identity: Arc::clone(&identity),
             clock: clock.clone(),
             status: handle.actual,
-            facts: facts.subscribe(),
+            facts: told.facts.subscribe(),
+            packages,
             view,
         };
         let renewal = Renewal {
@@ -236,14 +274,14 @@ impl Tasks<'_> {
             clock,
         };
         let interval = settings.link.facts_interval;
-        let read = move || reader.read();
+        let watching = facts_watch::run(reader, interval, seen.clone(), told);
         task::spawn(
             "feed",
             &shutdown,
             feed::run(shown.clone(), handle.from_link),
         );
         task::spawn("renewal", &shutdown, renewal.run());
-        task::spawn("facts", &shutdown, facts_watch::run(read, interval, facts));
+        task::spawn("facts", &shutdown, watching);
         let manager = manager::run(notifier, seen, shown, watchdog);
         task::spawn("manager", &shutdown, manager);
         task::spawn("link", &shutdown, link.run(shutdown.clone()))

@@ -41,6 +41,7 @@ struct Server {
     /// The first line and the range of each request.
     asked: Arc<Mutex<Vec<String>>>,
     state: tempfile::TempDir,
+    link: watch::Sender<LinkView>,
     _tasks: JoinSet<()>,
 }
 
@@ -84,8 +85,10 @@ impl Server {
             backoff_min: Duration::from_millis(1),
             backoff_max: Duration::from_millis(5),
         };
+        let link = watch::Sender::new(LinkView::default());
         Self {
-            fetcher: Fetcher::new(source, state.path(), patience),
+            fetcher: Fetcher::new(source, state.path(), patience, link.subscribe()),
+            link,
             asked,
             state,
             _tasks: tasks,
@@ -321,4 +324,25 @@ async fn a_full_disk_ends_the_fetch_and_says_so() {
     };
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     assert_eq!(server.ranges().len(), 1);
+}
+
+#[tokio::test]
+async fn a_long_pause_ends_when_the_link_is_back() {
+    // So many failures double the pause to days.
+    let mut plan = vec![Do::HangUp; 30];
+    plan.push(Do::Serve);
+    let mut server = Server::start(&plan).await;
+    server.fetcher.patience.backoff_max = Duration::from_hours(24 * 365);
+    let link = server.link.clone();
+    let comes_and_goes = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            link.send_modify(|view| view.opened += 1);
+        }
+    };
+    tokio::select! {
+        fetched = server.fetch() => drop(fetched.unwrap()),
+        () = comes_and_goes => {}
+    }
+    assert_eq!(server.ranges().len(), plan.len());
 }

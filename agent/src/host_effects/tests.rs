@@ -6,9 +6,11 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use comber_model::Digest;
+use tokio::sync::watch;
 
 use super::*;
 use crate::fetch::{Body, Patience, SourceError};
+use crate::link::LinkView;
 use crate::preflight::tests::SmallDisk;
 use crate::testing::{TestHost, logging, site_at};
 use crate::trust::Unverified;
@@ -106,7 +108,12 @@ impl World {
 }
 
 fn effects(host: &TestHost, site: Site) -> HostEffects<Files> {
-    let fetcher = Fetcher::new(Files(Mutex::default()), &host.state(), Patience::default());
+    let fetcher = Fetcher::new(
+        Files(Mutex::default()),
+        &host.state(),
+        Patience::default(),
+        watch::Sender::new(LinkView::default()).subscribe(),
+    );
     let command = vec![
         "touch".to_owned(),
         host.dir().join("rebooted").display().to_string(),

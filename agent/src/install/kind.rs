@@ -54,6 +54,22 @@ impl Kind {
     pub fn is_staged(&self) -> Result<bool, InstallError> {
         self.shelf.is_staged()
     }
+
+    /// What must hold after the boot on the way back, before the host counts as back. Changes nothing that matters.
+    pub async fn prove_back(&self) -> Result<(), InstallError> {
+        match &self.inner {
+            Inner::Module(module) => module.prove_back().await,
+            Inner::Archive(_) | Inner::Package(_) | Inner::Agent(_) => Ok(()),
+        }
+    }
+
+    /// Whether a change of the product is over and the cleanup after it is not.
+    pub fn is_unfinished(&self) -> bool {
+        match &self.inner {
+            Inner::Module(module) => module.is_unfinished(),
+            Inner::Archive(_) | Inner::Package(_) | Inner::Agent(_) => false,
+        }
+    }
 }
 
 impl Installer for Kind {

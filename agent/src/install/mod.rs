@@ -36,6 +36,8 @@ use thiserror::Error;
 pub use catalog::{Catalog, CatalogError, Record};
 pub use jobs::{Jobs, Stop};
 pub use kind::Kind;
+pub use module::ModuleError;
+pub use package::PackageError;
 pub use shelf::Shelf;
 pub use site::Site;
 
@@ -162,6 +164,12 @@ pub enum InstallError {
     /// `current` is a directory or a file: replacing it would lose somebody's data.
     #[error("{} is not a symbolic link; move it away, the agent makes it anew", path.display())]
     NotALink { path: PathBuf },
+    /// A module.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// Packages.
+    #[error(transparent)]
+    Package(#[from] Box<PackageError>),
     /// The process is ending.
     #[error("the agent stopped in the middle of this step")]
     Interrupted,

@@ -18,6 +18,8 @@ pub struct Site {
     pub root: PathBuf,
     /// Where the files of releases are whose installer puts what runs elsewhere.
     pub shelves: PathBuf,
+    /// Where the host's modules are; the first directory that has one of a name counts.
+    pub modules: Vec<PathBuf>,
     /// Runs commands.
     pub exec: Exec,
     /// The host's variables.

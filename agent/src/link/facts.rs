@@ -26,7 +26,7 @@ pub(super) struct Acknowledged(Option<(Epoch, wire::Facts)>);
 /// Reports for as long as the session lasts.
 pub(super) async fn report(
     channel: Channel,
-    mut facts: watch::Receiver<Facts>,
+    mut facts: watch::Receiver<Option<Facts>>,
     mut epochs: watch::Receiver<Option<Epoch>>,
     acknowledged: &mut Acknowledged,
     settings: LinkSettings,
@@ -34,14 +34,15 @@ pub(super) async fn report(
     let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max);
     loop {
         let epoch = *epochs.borrow_and_update();
-        let present = wire::Facts::from(&*facts.borrow_and_update());
-        let news = epoch.map(|epoch| (epoch, present.clone()));
+        let present = facts.borrow_and_update().as_ref().map(wire::Facts::from);
         // Until the first message the controller has not said who it is, and so not what it knows.
-        if news.is_some() && acknowledged.0 != news {
-            match call(channel.clone(), present, settings).await {
+        if let (Some(epoch), Some(present)) = (epoch, present)
+            && acknowledged.0.as_ref() != Some(&(epoch, present.clone()))
+        {
+            match call(channel.clone(), present.clone(), settings).await {
                 Ok(()) => {
                     backoff.reset();
-                    acknowledged.0 = news;
+                    acknowledged.0 = Some((epoch, present));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "facts could not be reported");
@@ -54,7 +55,10 @@ pub(super) async fn report(
     }
 }
 
-async fn wait(facts: &mut watch::Receiver<Facts>, epochs: &mut watch::Receiver<Option<Epoch>>) {
+async fn wait(
+    facts: &mut watch::Receiver<Option<Facts>>,
+    epochs: &mut watch::Receiver<Option<Epoch>>,
+) {
     let changed = tokio::select! {
         // Both arms are cancel-safe: a change that was not seen stays unseen.
         changed = facts.changed() => changed,

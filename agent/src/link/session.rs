@@ -5,7 +5,7 @@
 
 use std::{fmt, time::Duration};
 
-use comber_model::wire::desired_from_wire;
+use comber_model::wire::{desired_from_wire, known_packages};
 use comber_proto::agent::v1::{
     ActualState, DesiredState, LinkRequest, LinkResponse,
     agent_link_service_client::AgentLinkServiceClient,
@@ -24,6 +24,7 @@ use super::{
     Link, LinkView,
     calls::failed,
     facts::{self, Acknowledged},
+    packages::{self, Held},
 };
 
 /// Largest message down. The protocol's own are at most 2 kB; the rest is room for later fields.
@@ -77,8 +78,13 @@ pub(super) async fn run(
         Err(reason) => return Ended::NotOpened { reason },
     };
     tracing::info!(controller = %link.controller, "link open");
-    link.view.send_modify(|view| view.connected = true);
+    link.view.send_modify(|view| {
+        view.connected = true;
+        view.opened += 1;
+    });
     let (epoch, epochs) = watch::channel(None);
+    let (held, said) = watch::channel(None);
+    let listing = packages::report(channel.clone(), &link.packages, said, link.settings);
     let reporting = facts::report(
         channel,
         link.facts.clone(),
@@ -90,11 +96,13 @@ pub(super) async fn run(
         status: &mut link.status,
         view: &link.view,
         epoch,
+        held,
     };
     tokio::select! {
-        // Both futures live exactly as long as the session; neither is continued after the other ended.
+        // The futures live exactly as long as the session; none is continued after another ended.
         ended = conversation.run(stream, shutdown) => ended,
         never = reporting => match never {},
+        never = listing => match never {},
     }
 }
 
@@ -135,6 +143,7 @@ struct Conversation<'a> {
     status: &'a mut watch::Receiver<comber_model::HostStatus>,
     view: &'a watch::Sender<LinkView>,
     epoch: watch::Sender<Option<[u8; 16]>>,
+    held: watch::Sender<Held>,
 }
 
 impl Conversation<'_> {
@@ -191,10 +200,13 @@ impl Conversation<'_> {
 
     fn take(&self, message: LinkResponse, last_refused: &mut String) {
         match checked(message) {
-            Ok((epoch, desired)) => {
+            Ok((epoch, desired, held)) => {
                 tracing::debug!(generation = desired.generation.0, "desired state received");
                 self.epoch
                     .send_if_modified(|known| known.replace(epoch) != Some(epoch));
+                if held.is_some() {
+                    self.held.send_replace(held);
+                }
                 self.view.send_modify(|view| {
                     view.desired = Some((epoch, desired));
                     view.received += 1;
@@ -210,9 +222,17 @@ impl Conversation<'_> {
     }
 }
 
-fn checked(message: LinkResponse) -> Result<([u8; 16], comber_model::assignment::Desired), String> {
-    let desired: DesiredState = message.desired.ok_or("desired: is missing")?;
-    desired_from_wire(desired).map_err(|error| error.to_string())
+fn checked(
+    message: LinkResponse,
+) -> Result<([u8; 16], comber_model::assignment::Desired, Held), String> {
+    let mut desired: DesiredState = message.desired.ok_or("desired: is missing")?;
+    let held = desired.packages.take();
+    let held = held.map(|held| known_packages(&held.digest));
+    let held = held
+        .transpose()
+        .map_err(|error| error.within("packages").to_string())?;
+    let (epoch, desired) = desired_from_wire(desired).map_err(|error| error.to_string())?;
+    Ok((epoch, desired, held))
 }
 
 fn closed(reason: &str) -> Ended {

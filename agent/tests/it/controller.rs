@@ -18,8 +18,8 @@ use comber_model::{
 };
 use comber_proto::{
     agent::v1::{
-        ActualState, DesiredState, Facts, LinkRequest, LinkResponse, ReportFactsRequest,
-        ReportFactsResponse,
+        ActualState, DesiredState, Facts, KnownPackages, LinkRequest, LinkResponse,
+        ReportFactsRequest, ReportFactsResponse, ReportPackagesRequest, ReportPackagesResponse,
         agent_link_service_server::{AgentLinkService, AgentLinkServiceServer},
     },
     enrolment::v1::{
@@ -61,6 +61,10 @@ pub(crate) struct Shared {
     /// Everything received on streams, oldest first.
     received: watch::Sender<Vec<ActualState>>,
     facts: watch::Sender<Vec<Facts>>,
+    /// Every call that reported packages, its parts joined.
+    packages: watch::Sender<Vec<ReportPackagesRequest>>,
+    /// The digest of the list that it says it holds; `None`: it takes none.
+    held: Mutex<Option<Vec<u8>>>,
     desired: watch::Sender<Option<LinkResponse>>,
     /// Uses left, by secret.
     tokens: Mutex<HashMap<Vec<u8>, Rule>>,
@@ -135,6 +139,8 @@ impl TestController {
             ca: TestCa::new(),
             received: watch::Sender::default(),
             facts: watch::Sender::default(),
+            packages: watch::Sender::default(),
+            held: Mutex::default(),
             desired: watch::Sender::default(),
             tokens: Mutex::default(),
             ttl: Mutex::new(SignedDuration::try_from(LONG).unwrap()),
@@ -248,6 +254,22 @@ impl TestController {
         let waiting = facts.wait_for(|all| all.len() >= count);
         let all = tokio::time::timeout(PATIENCE, waiting).await;
         all.expect("facts are reported").unwrap().clone()
+    }
+
+    /// What it says that it holds, from the next stream on.
+    pub(crate) fn hold(&self, digest: &[u8]) {
+        *self.shared.held.lock().unwrap() = Some(digest.to_vec());
+    }
+
+    pub(crate) async fn packages(&self, count: usize) -> Vec<ReportPackagesRequest> {
+        let mut packages = self.shared.packages.subscribe();
+        let waiting = packages.wait_for(|all| all.len() >= count);
+        let all = tokio::time::timeout(PATIENCE, waiting).await;
+        all.expect("packages are reported").unwrap().clone()
+    }
+
+    pub(crate) fn packages_so_far(&self) -> usize {
+        self.shared.packages.borrow().len()
     }
 
     pub(crate) fn facts_so_far(&self) -> usize {
@@ -406,10 +428,41 @@ impl AgentLinkService for GrpcService {
             std::future::ready(None)
         });
         let down = WatchStream::new(self.shared.desired.subscribe());
-        let down = down.filter_map(|response| std::future::ready(response.map(Ok)));
+        let mut held = self.shared.held.lock().unwrap().clone();
+        let down = down.filter_map(move |response| {
+            let response = response.map(|mut response: LinkResponse| {
+                if let Some(desired) = &mut response.desired {
+                    desired.packages = held.take().map(|digest| KnownPackages { digest });
+                }
+                Ok(response)
+            });
+            std::future::ready(response)
+        });
         Ok(Response::new(Box::pin(futures_util::stream::select(
             up, down,
         ))))
+    }
+
+    async fn report_packages(
+        &self,
+        request: Request<Streaming<ReportPackagesRequest>>,
+    ) -> Result<Response<ReportPackagesResponse>, Status> {
+        self.host()?;
+        let mut parts = request.into_inner();
+        let mut whole = ReportPackagesRequest::default();
+        while let Some(part) = parts.message().await? {
+            whole.change = whole.change.or(part.change);
+            whole.removed.extend(part.removed);
+            whole.added.extend(part.added);
+        }
+        let change = whole.change.clone().unwrap();
+        self.shared.packages.send_modify(|all| all.push(whole));
+        let mut held = self.shared.held.lock().unwrap();
+        if change.base.is_empty() || held.as_ref() == Some(&change.base) {
+            *held = Some(change.result);
+        }
+        let digest = held.clone().unwrap_or_default();
+        Ok(Response::new(ReportPackagesResponse { digest }))
     }
 
     async fn report_facts(

@@ -1,6 +1,7 @@
 //! A host for tests: a root, a state directory and a boot in a temporary directory, and the real binary as its agent.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
@@ -38,7 +39,7 @@ impl Host {
         let dir = host.dir.path().display();
         let settings = format!(
             "state_dir = '{dir}/state'\nname = 'web-1'\n\
-             [install]\nroot = '{dir}/root'\n\
+             [install]\nroot = '{dir}/root'\nmodules = ['{dir}/modules']\n\
              [variables]\nTEST_DIR = '{dir}'\n\
              [reboot]\ncommand = ['/usr/bin/touch', '{dir}/reboot-requested']\nboot_id_file = '{dir}/boot_id'\n\
              [link]\nbackoff_min = '20ms'\nbackoff_max = '200ms'\n\
@@ -78,6 +79,11 @@ impl Host {
     }
 
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the agent with further arguments.
+    pub(crate) fn start_with(&mut self, arguments: &[&OsStr]) {
         assert!(self.child.is_none(), "the agent runs already");
         let log = fs::File::options()
             .create(true)
@@ -86,6 +92,8 @@ impl Host {
             .unwrap();
         let mut command = self.agent();
         command
+            .args(arguments)
+            .env("NOTIFY_SOCKET", self.path("notify"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -96,6 +104,15 @@ impl Host {
     pub(crate) async fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().await.unwrap();
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        ended
+            .unwrap_or_else(|_| panic!("the agent does not end; its log:\n{}", self.log()))
+            .unwrap()
     }
 
     /// As the service manager stops it.

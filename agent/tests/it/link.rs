@@ -149,8 +149,8 @@ async fn facts_are_reported_once_and_again_only_when_they_change() {
     controller.desire(desired(1));
     let linked = Linked::start(&controller.url(), &identity);
     assert_eq!(controller.facts(1).await[0].hostname, "one");
-    linked.facts.send_replace(facts("one"));
-    linked.facts.send_replace(facts("two"));
+    linked.facts.send_replace(Some(facts("one")));
+    linked.facts.send_replace(Some(facts("two")));
     let reported = controller.facts(2).await;
     assert_eq!(reported[1].hostname, "two");
 

@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use comber_agent::{
     config::LinkSettings,
     identity::{IdentityStore, save_enrolled},
-    link::{Link, LinkView},
+    link::{Link, LinkView, Packages},
+    packages::HostPackages,
 };
 use comber_model::{AgentState, Facts, Generation, HostStatus};
 use comber_runtime::{
@@ -59,7 +60,8 @@ pub(crate) struct Linked {
     pub(crate) dir: TempDir,
     pub(crate) store: Arc<IdentityStore>,
     pub(crate) status: watch::Sender<HostStatus>,
-    pub(crate) facts: watch::Sender<Facts>,
+    pub(crate) facts: watch::Sender<Option<Facts>>,
+    pub(crate) packages: watch::Sender<Option<Arc<HostPackages>>>,
     pub(crate) view: watch::Receiver<LinkView>,
     shutdown: Shutdown,
     task: JoinHandle<()>,
@@ -70,7 +72,8 @@ impl Linked {
         let dir = tempfile::tempdir().unwrap();
         let store = enrolled(dir.path(), controller, identity);
         let status = watch::Sender::new(status(1));
-        let facts = watch::Sender::new(facts("one"));
+        let facts = watch::Sender::new(Some(facts("one")));
+        let packages = watch::Sender::default();
         let sender = watch::Sender::new(LinkView::default());
         let view = sender.subscribe();
         let link = Link {
@@ -80,6 +83,10 @@ impl Linked {
             clock: Clock::system(),
             status: status.subscribe(),
             facts: facts.subscribe(),
+            packages: Packages {
+                present: packages.subscribe(),
+                file: dir.path().join("packages"),
+            },
             view: sender,
         };
         let shutdown = Shutdown::new();
@@ -89,6 +96,7 @@ impl Linked {
             store,
             status,
             facts,
+            packages,
             view,
             shutdown,
             task,

@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::packages::PackageSummary;
 use crate::{
     Digest, Facts, Generation, HostId, Labels, Nonce, ReleaseId, ReleaseName, Report, RolloutId,
     Version,
@@ -20,6 +21,9 @@ pub struct Host {
     pub labels: Labels,
     /// What it says of itself.
     pub facts: Facts,
+    /// Which list of its packages is durable here; absent where it never sent one. The list itself is in the store only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<PackageSummary>,
     /// When it was first enrolled.
     pub enrolled_at: Timestamp,
     /// When it was taken out of the fleet; it is refused from then on.

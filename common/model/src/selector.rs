@@ -1,7 +1,10 @@
 //! Selectors: a CEL expression over `facts`, `labels` and `host` that is true for the hosts meant.
 //!
 //! A selector is checked whole when it is made: syntax, unknown facts (with a suggestion), size, and that it yields a
-//! boolean. A host that lacks a label which the expression reads is not selected: silence never selects.
+//! boolean. A host that lacks a label which the expression reads is not selected: silence never selects. Packages are
+//! asked for by literal name, so that [`Selector::packages`] says beforehand which versions a subject must bring.
+
+mod names;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -10,8 +13,8 @@ use cel::common::ast::{Expr, IdedExpr};
 use cel::{Context, Env, ExecutionError, Program, Value};
 use serde_json::json;
 
-use crate::invalid::nearest;
-use crate::{Facts, HostId, Invalid, Labels};
+use crate::packages::Versions;
+use crate::{Digest, Facts, Host, Invalid};
 
 /// Longest selector in bytes. Bounds the cost of parsing and, as no loop can be written, of evaluating one.
 pub const SOURCE_MAX: usize = 4096;
@@ -23,13 +26,12 @@ pub const DEPTH_MAX: usize = 24;
 /// Stack for the parser, whose recursion over [`SOURCE_MAX`] hostile bytes no ordinary thread's stack would hold.
 const PARSER_STACK: usize = 256 << 20;
 
-const ROOTS: [&str; 3] = ["facts", "labels", "host"];
-
 /// A checked selector. Cheap to clone.
 #[derive(Clone)]
 pub struct Selector {
     source: Arc<str>,
     program: Arc<Program>,
+    packages: Arc<[Arc<str>]>,
 }
 
 /// What a selector is evaluated on: one host, converted once for any number of selectors.
@@ -41,17 +43,28 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The host as selectors see it.
-    pub fn new(host: &HostId, facts: &Facts, labels: &Labels) -> Self {
+    /// The host as selectors see it; `versions` are of the packages that the selectors at hand ask for, or more.
+    pub fn new(host: &Host, versions: &Versions) -> Self {
         let value = |json: serde_json::Value| cel::to_value(json).unwrap_or(Value::Null);
-        let labels: serde_json::Map<_, _> = labels
+        let labels: serde_json::Map<_, _> = host
+            .labels
             .iter()
             .map(|(k, v)| (k.to_owned(), json!(v)))
             .collect();
+        let summary = host.packages.as_ref();
+        let mut facts = json!(host.facts);
+        if let Some(facts) = facts.as_object_mut() {
+            let count = summary.map_or(0, |summary| summary.count);
+            let digest = summary.map_or_else(String::new, |summary| summary.digest.to_string());
+            let versions = versions.iter().map(|(name, v)| (name.to_owned(), json!(v)));
+            facts.insert("package_count".to_owned(), json!(count));
+            facts.insert("package_digest".to_owned(), json!(digest));
+            facts.insert("packages".to_owned(), versions.collect());
+        }
         Self {
-            facts: value(json!(facts)),
+            facts: value(facts),
             labels: value(json!(labels)),
-            host: value(json!(host.as_str())),
+            host: value(json!(host.id.as_str())),
         }
     }
 }
@@ -72,10 +85,11 @@ impl Selector {
             );
             return Err(Invalid::new("", problem));
         }
-        let program = compile(source)?;
+        let (program, packages) = compile(source)?;
         let selector = Self {
             source: source.into(),
             program: Arc::new(program),
+            packages: packages.into(),
         };
         selector.check_type()?;
         Ok(selector)
@@ -84,6 +98,11 @@ impl Selector {
     /// The expression as it was written.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The packages that the expression asks for, by name, each once.
+    pub fn packages(&self) -> &[Arc<str>] {
+        &self.packages
     }
 
     /// True for a host that is meant. A host on which the expression fails (it lacks a label) is not.
@@ -101,12 +120,11 @@ impl Selector {
 
     /// Evaluates on a host without labels: finds what is no boolean, and operators on facts of the wrong type.
     fn check_type(&self) -> Result<(), Invalid> {
-        let sample: HostId = "sample".parse()?;
-        match self.evaluate(&Subject::new(
-            &sample,
-            &Facts::default(),
-            &Labels::default(),
-        )) {
+        let mut versions = Versions::default();
+        for name in &*self.packages {
+            versions.set(Arc::clone(name), Some("1".into()));
+        }
+        match self.evaluate(&Subject::new(&sample()?, &versions)) {
             Ok(Value::Bool(_)) | Err(ExecutionError::NoSuchKey(_)) => Ok(()),
             Ok(other) => Err(Invalid::new(
                 "",
@@ -117,6 +135,26 @@ impl Selector {
     }
 }
 
+/// A host that has something of every kind of fact.
+fn sample() -> Result<Host, Invalid> {
+    let disks = [("/".to_owned(), crate::facts::DiskFacts::default())];
+    let facts = Facts {
+        disks: disks.into(),
+        booted_at: Some(jiff::Timestamp::UNIX_EPOCH),
+        ..Facts::default()
+    };
+    Ok(Host {
+        id: "sample".parse()?,
+        labels: crate::Labels::default(),
+        facts,
+        packages: None,
+        enrolled_at: jiff::Timestamp::UNIX_EPOCH,
+        retired_at: None,
+        certificate: Digest([0; 32]),
+        certificates_since: jiff::Timestamp::UNIX_EPOCH,
+    })
+}
+
 impl fmt::Debug for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Selector({:?})", self.source)
@@ -124,21 +162,21 @@ impl fmt::Debug for Selector {
 }
 
 /// Compiles and checks on a thread with a stack of its own; what is refused for its depth is also dropped there.
-fn compile(source: &str) -> Result<Program, Invalid> {
+fn compile(source: &str) -> Result<(Program, Vec<Arc<str>>), Invalid> {
     let text = source.to_owned();
     let parser = std::thread::Builder::new()
         .stack_size(PARSER_STACK)
         .spawn(move || {
             let program = Program::compile(&text)
                 .map_err(|error| Invalid::new("", format!("is not a CEL expression: {error}")))?;
-            check_names(program.expression(), &json!(Facts::default()))?;
+            let packages = names::check(program.expression(), &json!(sample()?.facts))?;
             if depth(program.expression()) > DEPTH_MAX {
                 let problem = format!(
                     "nests deeper than {DEPTH_MAX} levels; list values with `in`, or set a label"
                 );
                 return Err(Invalid::new("", problem));
             }
-            Ok(program)
+            Ok((program, packages))
         });
     let failed = || Invalid::new("", "could not be parsed; simplify it");
     parser.map_err(|_| failed())?.join().map_err(|_| failed())?
@@ -158,7 +196,7 @@ fn depth(expression: &IdedExpr) -> usize {
             target.chain(&call.args).map(depth).max().unwrap_or(0)
         }
         Expr::List(list) => list.elements.iter().map(depth).max().unwrap_or(0),
-        // `check_names` has refused the last three.
+        // `names::check` has refused the last three.
         Expr::Unspecified
         | Expr::Literal(_)
         | Expr::Ident(_)
@@ -169,97 +207,12 @@ fn depth(expression: &IdedExpr) -> usize {
     below + 1
 }
 
-/// Walks the expression: every name must be known, and loops (comprehensions) are refused.
-fn check_names(expression: &IdedExpr, schema: &serde_json::Value) -> Result<(), Invalid> {
-    match &expression.expr {
-        Expr::Unspecified | Expr::Literal(_) => Ok(()),
-        Expr::Ident(name) => check_root(name),
-        Expr::Select(select) => {
-            check_names(&select.operand, schema)?;
-            check_fact(expression, schema)
-        }
-        Expr::Call(call) => call
-            .target
-            .iter()
-            .map(AsRef::as_ref)
-            .chain(&call.args)
-            .try_for_each(|part| check_names(part, schema)),
-        Expr::List(list) => list
-            .elements
-            .iter()
-            .try_for_each(|part| check_names(part, schema)),
-        Expr::Comprehension(_) => Err(Invalid::new(
-            "",
-            "uses a loop (all, exists, map, filter); list the values with `in` instead",
-        )),
-        Expr::Map(_) | Expr::Struct(_) => Err(Invalid::new(
-            "",
-            "builds a map or message; a selector only compares",
-        )),
-    }
-}
-
-fn check_root(name: &str) -> Result<(), Invalid> {
-    if ROOTS.contains(&name) {
-        return Ok(());
-    }
-    let hint =
-        nearest(name, ROOTS).map_or_else(String::new, |near| format!("; did you mean {near}?"));
-    Err(Invalid::new(
-        "",
-        format!("{name:?} is unknown; known are facts, labels and host{hint}"),
-    ))
-}
-
-/// Checks `facts.a.b` against the facts that exist.
-fn check_fact(expression: &IdedExpr, schema: &serde_json::Value) -> Result<(), Invalid> {
-    let Some(path) = path_of(expression) else {
-        return Ok(());
-    };
-    let ["facts", fields @ ..] = path.as_slice() else {
-        return Ok(());
-    };
-    let mut level = schema;
-    for (depth, field) in fields.iter().enumerate() {
-        let known = level.as_object();
-        if let Some(next) = known.and_then(|map| map.get(*field)) {
-            level = next;
-            continue;
-        }
-        let place = path[..=depth].join(".");
-        let known: Vec<&str> = known
-            .into_iter()
-            .flat_map(|m| m.keys())
-            .map(String::as_str)
-            .collect();
-        let hint = nearest(field, known.iter().copied()).map_or_else(
-            || format!("known are {}", known.join(", ")),
-            |near| format!("did you mean {place}.{near}?"),
-        );
-        return Err(Invalid::new(
-            "",
-            format!("there is no fact {place}.{field}; {hint}"),
-        ));
-    }
-    Ok(())
-}
-
-fn path_of(expression: &IdedExpr) -> Option<Vec<&str>> {
-    match &expression.expr {
-        Expr::Ident(name) => Some(vec![name]),
-        Expr::Select(select) => {
-            let mut path = path_of(&select.operand)?;
-            path.push(&select.field);
-            Some(path)
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::OsFacts;
+    use crate::Labels;
+    use crate::facts::{DiskFacts, OsFacts};
+    use crate::packages::PackageSummary;
 
     fn subject(labels: &[(&str, &str)]) -> Subject {
         let facts = Facts {
@@ -269,13 +222,35 @@ mod tests {
                 like: vec!["linux".into()],
             },
             memory_bytes: 8 << 30,
+            disks: [(
+                "/var".to_owned(),
+                DiskFacts {
+                    total_bytes: 100 << 30,
+                    free_bytes: 40 << 30,
+                },
+            )]
+            .into(),
+            failed_units: vec!["cron.service".into()],
+            reboot_required: true,
+            reboot_required_by: vec!["linux-image-amd64".into()],
+            booted_at: "2026-11-20T08:00:00Z".parse().ok(),
             ..Facts::default()
         };
         let labels = labels
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let labels = Labels::default().edited(labels, []).unwrap();
-        Subject::new(&"web-01".parse().unwrap(), &facts, &labels)
+        let mut versions = Versions::default();
+        versions.set("openssl".into(), Some("3.0.11-1".into()));
+        let digest = Digest([0xab; 32]);
+        let host = Host {
+            id: "web-01".parse().unwrap(),
+            labels,
+            facts,
+            packages: Some(PackageSummary { digest, count: 480 }),
+            ..sample().unwrap()
+        };
+        Subject::new(&host, &versions)
     }
 
     #[track_caller]
@@ -302,6 +277,36 @@ mod tests {
     }
 
     #[test]
+    fn reads_what_a_host_says_of_its_disks_units_and_reboots() {
+        for source in [
+            "facts.reboot_required",
+            r#""linux-image-amd64" in facts.reboot_required_by"#,
+            "size(facts.failed_units) > 0",
+            r#""cron.service" in facts.failed_units"#,
+            r#"facts.disks["/var"].free_bytes > 10 * 1024 * 1024 * 1024"#,
+            r#"!("/srv" in facts.disks)"#,
+            r#"facts.booted_at < "2026-11-24""#,
+            "facts.package_count > 400",
+            r#"facts.package_digest.startsWith("abab")"#,
+        ] {
+            assert!(selects(source, &[]), "{source}");
+        }
+        assert!(!selects(r#"facts.disks["/srv"].free_bytes > 0"#, &[]));
+    }
+
+    #[test]
+    fn asks_for_packages_by_name() {
+        let source = r#""openssl" in facts.packages && facts.packages["openssl"] != "3.0.15-1"
+            && !has(facts.packages.nginx) && !("libstdc++6" in facts.packages)"#;
+        assert!(selects(source, &[]));
+        let selector = Selector::parse(source).unwrap();
+        let names: Vec<&str> = selector.packages().iter().map(AsRef::as_ref).collect();
+        assert_eq!(names, ["libstdc++6", "nginx", "openssl"]);
+        assert!(!selects(r#"facts.packages["nginx"] != "1""#, &[]));
+        assert!(Selector::parse("true").unwrap().packages().is_empty());
+    }
+
+    #[test]
     fn a_missing_label_never_selects() {
         assert!(!selects(r#"labels.role != "db""#, &[]));
         assert!(selects(r#"!has(labels.role) || labels.role != "db""#, &[]));
@@ -322,6 +327,22 @@ mod tests {
             r#"facts.os.name == "debian""#,
             "no fact facts.os.name; known are",
         );
+        refused(
+            r"facts.reboot_requierd",
+            "did you mean facts.reboot_required?",
+        );
+        refused(r"facts.failed_unit", "did you mean facts.failed_units?");
+        refused(
+            r#"facts.disks["/"].free > 1"#,
+            "known are free_bytes, total_bytes",
+        );
+        refused(r#"facts["kernal"] == "6""#, "did you mean facts.kernel?");
+        refused("size(facts.packages) > 3", "facts.package_count");
+        refused("labels.x in facts.packages", "by a literal name");
+        refused("facts.packages[labels.x] == \"1\"", "by a literal name");
+        refused("facts[labels.x] == \"1\"", "names no fact");
+        refused(r#"facts.packages["a"] > 3"#, "cannot be evaluated");
+        refused(r#"facts.packages["a"].b == "c""#, "is a text");
         refused(r#"lables.role == "web""#, "did you mean labels?");
         refused(r"facts.os.id", "must yield true or false");
         refused(r#"facts.cpu.count + "x" == "1x""#, "cannot be evaluated");

@@ -10,7 +10,11 @@ use std::{
         unix::net::{SocketAddr, UnixDatagram},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+/// A sign of life comes this many times within the time that the manager waits for one.
+const SIGNS: u32 = 3;
 
 /// A line to the service manager; without one it swallows everything.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +35,11 @@ impl Notifier {
         Self {
             socket: Some(socket),
         }
+    }
+
+    /// Whether there is a manager to tell anything.
+    pub fn listens(&self) -> bool {
+        self.socket.is_some()
     }
 
     /// Start-up is complete: units ordered after this one may start.
@@ -58,6 +67,23 @@ impl Notifier {
         if let Err(error) = send_to(socket, state) {
             tracing::debug!(%error, "the service manager could not be told: {state}");
         }
+    }
+}
+
+/// Ends when the next sign of life is due within `watchdog`; never where the manager waits for none, because an idle
+/// process must not wake for it. Cancel-safe: it starts anew.
+pub async fn sign_of_life_due(watchdog: Option<Duration>) {
+    match watchdog {
+        Some(within) => tokio::time::sleep(within / SIGNS).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Gives signs of life for as long as it is polled; never ends. What it stands for must run on the same task.
+pub async fn keep_alive(notifier: &Notifier, watchdog: Option<Duration>) {
+    loop {
+        sign_of_life_due(watchdog).await;
+        notifier.alive();
     }
 }
 

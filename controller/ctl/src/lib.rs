@@ -28,4 +28,5 @@ mod toml_file;
 mod watch;
 
 pub use app::run;
+pub use args::command;
 pub use exit::Exit;

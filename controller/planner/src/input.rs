@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use comber_model::calendar::Freeze;
+use comber_model::packages::Versions;
 use comber_model::release::Release;
 use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState};
 use comber_model::{
@@ -48,6 +49,8 @@ pub struct HostView {
     pub link: Link,
     /// What it shall run, as last committed.
     pub desired: Desired,
+    /// What it has of the packages that [`crate::asked_packages`] names for any rollout; kept by the controller.
+    pub versions: Versions,
 }
 
 impl HostView {
@@ -58,6 +61,7 @@ impl HostView {
             status: None,
             link,
             desired: Desired::default(),
+            versions: Versions::default(),
         }
     }
 }

@@ -78,6 +78,7 @@ pub use fence::{Fence, fence, held_too_late};
 pub use input::{HostView, PlanInput, RolloutView};
 pub use plan::{Plan, PlanReport, StepReport};
 pub use preview::{Preview, PreviewTimes, PreviewWave, exposure, preview, preview_as};
+pub use select::asked_packages;
 
 /// Plans everything that follows from the input at that time.
 pub fn plan(input: &PlanInput, now: Timestamp) -> (Plan, PlanReport) {

@@ -4,6 +4,9 @@
 //! `r7` and the name, finished by the mix of splitmix64 so that names that differ in one digit land far apart. The
 //! same hosts are therefore not always first, and two plans never disagree.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use comber_model::release::Release;
 use comber_model::rollout::{RolloutSpec, WaveSize};
 use comber_model::selector::{Selector, Subject};
@@ -84,7 +87,26 @@ pub(crate) enum Judgement {
 
 /// The host as selectors see it.
 pub(crate) fn subject(view: &HostView) -> Subject {
-    Subject::new(&view.host.id, &view.host.facts, &view.host.labels)
+    Subject::new(&view.host, &view.versions)
+}
+
+/// The packages that the selectors of a rollout and of its release ask for. Their versions must be in the hosts' views
+/// before the rollout is previewed or created, and for as long as it is kept.
+pub fn asked_packages(spec: &RolloutSpec, release: Option<&Release>) -> BTreeSet<Arc<str>> {
+    let of_wave = |size: &WaveSize| match size {
+        WaveSize::Selector(source) => Some(source.clone()),
+        WaveSize::Count(_) | WaveSize::Percent(_) | WaveSize::Rest => None,
+    };
+    let waves = spec.waves.iter().filter_map(|wave| of_wave(&wave.hosts));
+    let platforms = release.and_then(|release| release.manifest.platforms.clone());
+    let sources = waves.chain(platforms).chain([spec.selector.clone()]);
+    // A look at the text spares most selectors a parser's thread of their own.
+    let parsed = sources
+        .filter(|source| source.contains("packages"))
+        .filter_map(|source| Selector::parse(&source).ok());
+    parsed
+        .flat_map(|selector| selector.packages().to_vec())
+        .collect()
 }
 
 /// Selects hosts and puts them into waves.

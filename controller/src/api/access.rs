@@ -38,6 +38,10 @@ pub const TABLE: &[(&str, Needs)] = &[
     ("/comber.agent.v1.AgentLinkService/Link", Needs::Host),
     ("/comber.agent.v1.AgentLinkService/ReportFacts", Needs::Host),
     (
+        "/comber.agent.v1.AgentLinkService/ReportPackages",
+        Needs::Host,
+    ),
+    (
         "/comber.enrolment.v1.EnrolmentService/Enrol",
         Needs::Nothing,
     ),
@@ -70,6 +74,7 @@ pub const TABLE: &[(&str, Needs)] = &[
     ("/comber.host.v1.HostService/ListHosts", Needs::Operator),
     ("/comber.host.v1.HostService/GetHost", Needs::Operator),
     ("/comber.host.v1.HostService/LabelHosts", Needs::Operator),
+    ("/comber.host.v1.HostService/ListPackages", Needs::Operator),
     ("/comber.host.v1.HostService/RetireHost", Needs::Operator),
     ("/comber.host.v1.HostService/ExplainHost", Needs::Operator),
     (

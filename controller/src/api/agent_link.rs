@@ -6,16 +6,20 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use comber_model::wire::desired_to_wire;
+use comber_model::wire::{desired_to_wire, known_packages_to_wire};
 use comber_model::{Facts, HostId, HostStatus, Invalid};
 use comber_proto::agent::v1::agent_link_service_server::AgentLinkService;
-use comber_proto::agent::v1::{LinkRequest, LinkResponse, ReportFactsRequest, ReportFactsResponse};
+use comber_proto::agent::v1::{
+    KnownPackages, LinkRequest, LinkResponse, ReportFactsRequest, ReportFactsResponse,
+    ReportPackagesRequest, ReportPackagesResponse,
+};
 use comber_runtime::shutdown::Shutdown;
 use futures_util::{Stream, stream};
 use tokio::time::Sleep;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{access, status};
+use super::packages::Receiver;
+use super::{Parts, access, status};
 use crate::core::{Attachment, Core, Ending};
 
 /// A host that says nothing for so long after connecting is no agent.
@@ -26,12 +30,17 @@ const FIRST_MESSAGE: Duration = Duration::from_secs(30);
 pub(super) struct AgentLink {
     core: Core,
     shutdown: Shutdown,
+    packages: Receiver,
 }
 
 impl AgentLink {
     /// Hosts of this core.
-    pub(super) fn new(core: Core, shutdown: Shutdown) -> Self {
-        Self { core, shutdown }
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            core: parts.core.clone(),
+            shutdown: parts.shutdown.clone(),
+            packages: Receiver::new(parts.metrics.clone()),
+        }
     }
 }
 
@@ -53,6 +62,7 @@ impl AgentLinkService for AgentLink {
             inbound: request.into_inner(),
             attachment,
             host,
+            is_first: true,
             silent: Some(Box::pin(tokio::time::sleep(FIRST_MESSAGE))),
         });
         let stream = stream::unfold(Some(link), |link| async {
@@ -77,6 +87,19 @@ impl AgentLinkService for AgentLink {
         self.core.report_facts(&host, facts).await?;
         Ok(Response::new(ReportFactsResponse {}))
     }
+
+    async fn report_packages(
+        &self,
+        request: Request<Streaming<ReportPackagesRequest>>,
+    ) -> Result<Response<ReportPackagesResponse>, Status> {
+        let host = access::host(&request)?;
+        let received = self
+            .packages
+            .take(&self.core, &host, request.into_inner())
+            .await?;
+        let digest = known_packages_to_wire(received);
+        Ok(Response::new(ReportPackagesResponse { digest }))
+    }
 }
 
 /// One host's stream.
@@ -86,6 +109,8 @@ struct Link {
     inbound: Streaming<LinkRequest>,
     attachment: Attachment,
     host: HostId,
+    /// Until the host was told something.
+    is_first: bool,
     /// Until the host has said something.
     silent: Option<Pin<Box<Sleep>>>,
 }
@@ -159,8 +184,14 @@ impl Link {
 
     fn tell(&mut self) -> LinkResponse {
         let desired = self.attachment.desired.borrow_and_update();
+        let mut desired = desired_to_wire(self.core.epoch(), &desired);
+        if std::mem::take(&mut self.is_first) {
+            // Later the host knows it from the answers to its own calls.
+            let digest = known_packages_to_wire(self.attachment.packages);
+            desired.packages = Some(KnownPackages { digest });
+        }
         LinkResponse {
-            desired: Some(desired_to_wire(self.core.epoch(), &desired)),
+            desired: Some(desired),
         }
     }
 }

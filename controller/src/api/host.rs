@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use comber_model::packages::Package;
 use comber_model::selector::{Selector, Subject};
 use comber_model::{HostId, Invalid};
 use comber_planner::{HostView, explain_host};
@@ -9,7 +10,7 @@ use comber_proto::host::v1::host_service_server::HostService;
 use comber_proto::host::v1::{
     ExplainHostRequest, ExplainHostResponse, GetHostRequest, GetHostResponse, HostExplanation,
     HostRollout, LabelHostsRequest, LabelHostsResponse, ListHostsRequest, ListHostsResponse,
-    RetireHostRequest, RetireHostResponse,
+    ListPackagesRequest, ListPackagesResponse, RetireHostRequest, RetireHostResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -53,7 +54,7 @@ impl HostService for Hosts {
         request: Request<ListHostsRequest>,
     ) -> Result<Response<ListHostsResponse>, Status> {
         let request = request.into_inner();
-        let selector = selector(&request.selector)?;
+        let selector = self.selector(&request.selector).await?;
         let size = page_size(request.page_size);
         let world = self.core.read().await;
         let selected = world.input.hosts.values().filter(|view| {
@@ -113,6 +114,28 @@ impl HostService for Hosts {
         Ok(Response::new(LabelHostsResponse { changed }))
     }
 
+    async fn list_packages(
+        &self,
+        request: Request<ListPackagesRequest>,
+    ) -> Result<Response<ListPackagesResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size);
+        let Some((summary, list)) = self.core.packages(&parse(&request.id)?).await? else {
+            return Ok(Response::new(ListPackagesResponse::default()));
+        };
+        let mut rest = list
+            .purls()
+            .skip_while(|purl| *purl <= request.page_token.as_str());
+        let page: Vec<&str> = rest.by_ref().take(size).collect();
+        let more = page.last().filter(|_| rest.next().is_some());
+        let parsed = page.iter().filter_map(|purl| purl.parse::<Package>().ok());
+        Ok(Response::new(ListPackagesResponse {
+            next_page_token: more.map_or_else(String::new, ToString::to_string),
+            packages: parsed.map(view::package).collect(),
+            summary: Some(view::package_summary(summary)),
+        }))
+    }
+
     async fn retire_host(
         &self,
         request: Request<RetireHostRequest>,
@@ -161,9 +184,22 @@ impl HostService for Hosts {
 }
 
 impl Hosts {
+    /// A selector, with what it asks of hosts at hand.
+    async fn selector(&self, source: &str) -> Result<Option<Selector>, Status> {
+        if source.is_empty() {
+            return Ok(None);
+        }
+        let selector =
+            Selector::parse(source).map_err(|error| status::invalid(&error.within("selector")))?;
+        let names = selector.packages().iter().cloned().collect();
+        self.core.ask_packages(names).await?;
+        Ok(Some(selector))
+    }
+
     async fn named_or_selected(&self, request: &LabelHostsRequest) -> Result<Vec<HostId>, Status> {
         let refuse = |problem: &str| Err(status::invalid(&Invalid::new("hosts", problem)));
-        match (request.hosts.as_slice(), selector(&request.selector)?) {
+        let selector = self.selector(&request.selector).await?;
+        match (request.hosts.as_slice(), selector) {
             ([], None) => refuse("name hosts, or give a selector"),
             ([_, ..], Some(_)) => refuse("name hosts or give a selector, not both"),
             (names, None) if names.len() > LABEL_MAX => refuse("too many at once"),
@@ -182,19 +218,8 @@ impl Hosts {
     }
 }
 
-fn selector(source: &str) -> Result<Option<Selector>, Status> {
-    match source {
-        "" => Ok(None),
-        source => Selector::parse(source)
-            .map(Some)
-            .map_err(|error| status::invalid(&error.within("selector"))),
-    }
-}
-
 fn matches(selector: Option<&Selector>, view: &HostView) -> bool {
-    let host = &view.host;
-    selector
-        .is_none_or(|selector| selector.selects(&Subject::new(&host.id, &host.facts, &host.labels)))
+    selector.is_none_or(|selector| selector.selects(&Subject::new(&view.host, &view.versions)))
 }
 
 fn parse(id: &str) -> Result<HostId, Status> {

@@ -9,6 +9,7 @@ mod enrolment;
 mod event;
 mod freeze;
 mod host;
+mod packages;
 mod release;
 mod rollout;
 mod status;
@@ -16,16 +17,19 @@ mod view;
 
 use std::sync::Arc;
 
-use comber_proto::agent::v1::agent_link_service_server::AgentLinkServiceServer;
-use comber_proto::enrolment::v1::enrolment_service_server::EnrolmentServiceServer;
-use comber_proto::event::v1::event_service_server::EventServiceServer;
-use comber_proto::freeze::v1::freeze_service_server::FreezeServiceServer;
-use comber_proto::host::v1::host_service_server::HostServiceServer;
-use comber_proto::release::v1::release_service_server::ReleaseServiceServer;
-use comber_proto::rollout::v1::rollout_service_server::RolloutServiceServer;
+use comber_proto::agent::v1::agent_link_service_server::{self, AgentLinkServiceServer};
+use comber_proto::enrolment::v1::enrolment_service_server::{self, EnrolmentServiceServer};
+use comber_proto::event::v1::event_service_server::{self, EventServiceServer};
+use comber_proto::freeze::v1::freeze_service_server::{self, FreezeServiceServer};
+use comber_proto::host::v1::host_service_server::{self, HostServiceServer};
+use comber_proto::release::v1::release_service_server::{self, ReleaseServiceServer};
+use comber_proto::rollout::v1::rollout_service_server::{self, RolloutServiceServer};
 use comber_runtime::clock::Clock;
 use comber_runtime::shutdown::Shutdown;
+use comber_runtime::task;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 pub use enrolment::CertificateLives;
 
@@ -63,7 +67,7 @@ pub struct Parts {
 /// All services with health and reflection, so that standard tools work.
 pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> {
     let core = || parts.core.clone();
-    let link = agent_link::AgentLink::new(core(), parts.shutdown.clone());
+    let link = agent_link::AgentLink::new(parts);
     let link = AgentLinkServiceServer::new(link).max_decoding_message_size(LINK_MESSAGE_MAX);
     let enrolment = EnrolmentServiceServer::new(enrolment::Enrolment::new(parts));
     let releases = release::Releases::new(parts);
@@ -75,7 +79,12 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         HostServiceServer::new(host::Hosts::new(core())).max_decoding_message_size(MESSAGE_MAX);
     let freezes = FreezeServiceServer::new(freeze::Freezes::new(core()));
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
-    let (_reporter, health) = tonic_health::server::health_reporter();
+    let (reporter, health) = tonic_health::server::health_reporter();
+    task::spawn(
+        "health",
+        &parts.shutdown,
+        tell(reporter, parts.shutdown.clone()),
+    );
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(comber_proto::DESCRIPTORS)
@@ -92,4 +101,27 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(reflection().build_v1()?)
         // Tools that are a few years old ask by this name only.
         .add_service(reflection().build_v1alpha()?))
+}
+
+/// Load balancers and probes are told that the process ends before its connections are. Every service has the one state:
+/// they serve from the same core.
+async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
+    const SERVICES: [&str; 7] = [
+        "",
+        agent_link_service_server::SERVICE_NAME,
+        enrolment_service_server::SERVICE_NAME,
+        release_service_server::SERVICE_NAME,
+        rollout_service_server::SERVICE_NAME,
+        host_service_server::SERVICE_NAME,
+        event_service_server::SERVICE_NAME,
+        freeze_service_server::SERVICE_NAME,
+    ];
+    for status in [ServingStatus::Serving, ServingStatus::NotServing] {
+        for service in SERVICES {
+            reporter.set_service_status(service, status).await;
+        }
+        if status == ServingStatus::Serving {
+            shutdown.wait().await;
+        }
+    }
 }

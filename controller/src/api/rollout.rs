@@ -88,6 +88,7 @@ impl RolloutService for Rollouts {
         request: Request<PreviewRolloutRequest>,
     ) -> Result<Response<PreviewRolloutResponse>, Status> {
         let spec = spec(&request.into_inner().spec)?;
+        self.core.ask_packages_of(&spec).await?;
         let world = self.core.read().await;
         let preview = comber_planner::preview(&world.input, &spec, world.now());
         let preview = preview.map_err(|errors| status::all_invalid(&errors))?;

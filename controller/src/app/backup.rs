@@ -1,13 +1,15 @@
 //! Backup and restore: the store's own backup file, and the CA beside it.
 //!
 //! Artifacts are not in it: they are immutable and named by digest, so any copying tool keeps them in step, and a
-//! release whose bytes are missing can be published again.
+//! release whose bytes are missing can be published again. Invariant: both run as the user whose the data is.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use comber_runtime::fsx;
+use rustix::process::geteuid;
 
 use super::control;
 use super::serve::{pki_dir, store_dir};
@@ -28,6 +30,7 @@ pub(super) fn backup(settings: &ControllerSettings, directory: &Path) -> Result<
         "{} is there already; name a new directory",
         directory.display()
     );
+    by_its_owner(&settings.data_dir)?;
     fsx::create_dir_durable(directory, 0o700)?;
     let directory = directory
         .canonicalize()
@@ -58,6 +61,7 @@ pub(super) fn backup(settings: &ControllerSettings, directory: &Path) -> Result<
 /// Makes state and CA anew from a backup.
 pub(super) fn restore(settings: &ControllerSettings, directory: &Path) -> Result<()> {
     let data = &settings.data_dir;
+    by_its_owner(data)?;
     let pki = pki_dir(data);
     ensure!(
         !pki.exists(),
@@ -76,6 +80,22 @@ pub(super) fn restore(settings: &ControllerSettings, directory: &Path) -> Result
         "restored revision {revision} and the CA to {}; copy the artifacts to {}",
         data.display(),
         settings.artifacts_dir().display()
+    );
+    Ok(())
+}
+
+/// Root must not write into directories of another user, who could lead it elsewhere, and would leave files there that the
+/// service cannot use.
+fn by_its_owner(data_dir: &Path) -> Result<()> {
+    let Ok(data) = fs::metadata(data_dir) else {
+        return Ok(());
+    };
+    let (owner, user) = (data.uid(), geteuid().as_raw());
+    ensure!(
+        owner == user,
+        "{} belongs to user {owner}, this is user {user}; run it as that user, where packages made it with: \
+         runuser -u comber -- comber-controller ...",
+        data_dir.display()
     );
     Ok(())
 }

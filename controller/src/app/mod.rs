@@ -3,6 +3,7 @@
 mod admin;
 mod backup;
 mod control;
+mod manager;
 mod serve;
 
 use std::process::ExitCode;

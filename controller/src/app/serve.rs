@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use comber_runtime::clock::Clock;
+use comber_runtime::fsx;
 use comber_runtime::metrics::{self, Metrics};
 use comber_runtime::shutdown::{Cause, Shutdown};
 use comber_runtime::systemd::Notifier;
-use comber_runtime::{backoff, task, telemetry, tls};
+use comber_runtime::{backoff, environment, task, telemetry, tls};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
-use super::{EXIT_CONFIG, EXIT_FAILED, admin, control};
+use super::{EXIT_CONFIG, EXIT_FAILED, admin, control, manager};
 use crate::api::{self, CertificateLives, Parts};
 use crate::artifact::Artifacts;
 use crate::config::ControllerSettings;
@@ -60,8 +61,10 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
     let times = Arc::new(StateMetrics::register(&mut registry));
     let serve_metrics = ServeMetrics::register(&mut registry);
 
-    let ca = Arc::new(ca(&settings.data_dir, &clock)?);
-    let store = open_store(settings, Arc::clone(&times)).await?;
+    let is_first = !began(&settings.data_dir).exists();
+    let ca = Arc::new(ca(&settings.data_dir, is_first, &clock)?);
+    let store = open_store(settings, is_first, Arc::clone(&times)).await?;
+    fsx::write_atomic(&began(&settings.data_dir), b"", 0o600)?;
     let observer: Arc<dyn crate::core::Observer> = times;
     let core = Core::start(store.clone(), clock.clone(), &shutdown, observer)?;
     let max_size = settings.artifacts.max_size.0;
@@ -120,6 +123,8 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
     };
     tracing::info!(address = %settings.listen, names = ?settings.names, "ready");
     notifier.ready();
+    let life = manager::run(notifier.clone(), core.clone(), environment::watchdog());
+    task::spawn("manager", &shutdown, life);
     let server = Server {
         tls,
         routes,
@@ -155,21 +160,32 @@ pub(super) fn store_dir(data_dir: &Path) -> std::path::PathBuf {
     data_dir.join("store")
 }
 
+/// Exists once the CA and the store do. From then on neither is made anew: one that is missing was lost, and a fleet must
+/// not be met with an empty database in its place.
+fn began(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("began")
+}
+
 /// The CA; a new one on the first start only. It is made before the store is, so a crash between the two loses nothing.
-fn ca(data_dir: &Path, clock: &Clock) -> Result<Ca, CaError> {
+fn ca(data_dir: &Path, is_first: bool, clock: &Clock) -> Result<Ca, CaError> {
     let state = fs::read_dir(store_dir(data_dir));
     let has_state = state.is_ok_and(|mut entries| entries.next().is_some());
-    if has_state {
+    if has_state || !is_first {
         Ca::load(&pki_dir(data_dir), clock.wall())
     } else {
         Ca::load_or_create(&pki_dir(data_dir), clock.wall())
     }
 }
 
-async fn open_store(settings: &ControllerSettings, times: Arc<StateMetrics>) -> Result<Store> {
+async fn open_store(
+    settings: &ControllerSettings,
+    is_first: bool,
+    times: Arc<StateMetrics>,
+) -> Result<Store> {
     let dir = store_dir(&settings.data_dir);
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let options = Options {
+        create: is_first,
         observer: Some(times),
         // Nobody in this process watches the store: the core knows what it writes.
         history: 0,

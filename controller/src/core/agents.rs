@@ -4,6 +4,7 @@
 //! takes what a host said before it went away for what it says now.
 
 use comber_model::assignment::Desired;
+use comber_model::packages::PackageSummary;
 use comber_model::{Facts, HostId, HostStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -20,6 +21,8 @@ pub struct AttachmentId(u64);
 pub struct Attachment {
     /// What the host shall run, each value durable; send the newest whenever it changes.
     pub desired: watch::Receiver<Desired>,
+    /// Which list of the host's packages was durable when it attached.
+    pub packages: Option<PackageSummary>,
     id: AttachmentId,
     host: HostId,
     ending: oneshot::Receiver<Ending>,
@@ -143,6 +146,7 @@ fn attach(
 ) -> Result<Attachment, CoreError> {
     let view = edit.world.enrolled(&host)?;
     let (sender, desired) = watch::channel(view.desired.clone());
+    let packages = view.host.packages;
     let (end, ending) = oneshot::channel();
     edit.world.attachments += 1;
     let id = AttachmentId(edit.world.attachments);
@@ -159,6 +163,7 @@ fn attach(
     tracing::info!(%host, "host attached");
     Ok(Attachment {
         desired,
+        packages,
         id,
         host,
         ending,

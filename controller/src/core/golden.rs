@@ -13,7 +13,9 @@ use std::time::Duration;
 use comber_model::assignment::Desired;
 use comber_model::calendar::{Freeze, FreezeTime};
 use comber_model::event::{Event, EventKind};
+use comber_model::facts::DiskFacts;
 use comber_model::host::AttemptStatus;
+use comber_model::packages::PackageSummary;
 use comber_model::release::{Manifest, Release};
 use comber_model::rollout::{
     AttemptClock, ExcludedReason, Halt, HaltReason, Member, MemberState, Outcome, Outcomes,
@@ -29,6 +31,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::meta::Meta;
+use super::packages::PackagePart;
 use super::records::{decode, encode};
 use super::tokens::Token;
 use crate::pki::tokens::{TokenKind, TokenRecord};
@@ -137,12 +140,47 @@ fn hosts() {
         id: "web-1".parse().unwrap(),
         labels: Labels::default().edited(labels, []).unwrap(),
         facts,
+        packages: None,
         enrolled_at: at(0),
         retired_at: Some(at(9)),
         certificate: Digest([1; 32]),
         certificates_since: at(0),
     };
     golden("host", &host);
+    let disk = DiskFacts {
+        total_bytes: 2000,
+        free_bytes: 900,
+    };
+    let facts = Facts {
+        disks: [("/var".to_owned(), disk)].into(),
+        boot_id: "56e6".into(),
+        booted_at: Some(at(60)),
+        failed_units: vec!["cron.service".into()],
+        reboot_required: true,
+        reboot_required_by: vec!["linux-image-amd64".into()],
+        ..host.facts.clone()
+    };
+    let packages = Some(PackageSummary {
+        digest: Digest([0xcd; 32]),
+        count: 480,
+    });
+    let host = Host {
+        facts,
+        packages,
+        retired_at: None,
+        ..host
+    };
+    golden("host_with_packages", &host);
+}
+
+#[test]
+fn parts_of_packages() {
+    let tails = ["openssl@3.0.11-1?arch=amd64", "libc%2B%2B@1?arch=i386"];
+    let packages = tails.map(str::to_owned).to_vec();
+    let part = PackagePart {
+        packages: [("pkg:deb/debian/".to_owned(), packages)].into(),
+    };
+    golden("package_part", &part);
 }
 
 #[test]

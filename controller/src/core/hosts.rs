@@ -91,12 +91,14 @@ fn retire(edit: &mut Edit<'_>, id: &HostId, actor: &str) -> Result<(), CoreError
     }
     let host = Host {
         retired_at: Some(edit.now),
+        packages: None,
         ..view.host.clone()
     };
     let mut event = edit.event_by(EventKind::HostRetired, actor, format!("{id} was retired"));
     event.host = Some(id.clone());
-    let event = edit.event(&event);
-    edit.put_host(host, vec![event]);
+    let mut ops = vec![edit.event(&event)];
+    ops.extend(super::packages::forget(edit, id));
+    edit.put_host(host, ops);
     if let Some(attached) = edit.world.attached.remove(id) {
         attached.end(Ending::Retired);
     }

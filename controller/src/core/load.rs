@@ -66,6 +66,7 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>)
         let view = RolloutView::new(rollout, members);
         world.input.rollouts.insert(view.rollout.id, view);
     }
+    super::packages::load(store, &mut world)?;
     world.input.restart(now);
     Ok((world, strays))
 }
@@ -85,7 +86,7 @@ fn all<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>, LoadE
 }
 
 /// Records whose key ends with the host's name.
-fn by_host<T: DeserializeOwned>(
+pub(super) fn by_host<T: DeserializeOwned>(
     store: &Store,
     prefix: &str,
 ) -> Result<Vec<(HostId, T)>, LoadError> {

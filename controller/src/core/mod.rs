@@ -20,6 +20,7 @@ mod freezes;
 mod hosts;
 mod load;
 mod meta;
+mod packages;
 mod planning;
 mod records;
 mod releases;
@@ -38,6 +39,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot, watch};
 
 pub use agents::{Attachment, AttachmentId, Ending};
 pub use error::{CoreError, LoadError};
+pub use packages::PackageReport;
 pub use tokens::{Certificate, Token};
 pub use world::World;
 

@@ -38,6 +38,8 @@ pub(crate) const MEMBERS: &str = "/v1/m/";
 pub(crate) const EVENTS: &str = "/v1/e/";
 /// Prefix of freezes.
 pub(crate) const FREEZES: &str = "/v1/f/";
+/// Prefix of lists of packages.
+pub(crate) const PACKAGES: &str = "/v1/p/";
 /// Prefix of tokens.
 pub(crate) const TOKENS: &str = "/v1/t/";
 
@@ -48,14 +50,35 @@ pub(crate) fn host_key(prefix: &str, host: &HostId) -> String {
 }
 
 fn bucket(host: &HostId) -> u64 {
-    // FNV-1a, 64 bits: stable for ever, since it is part of stored keys.
-    let hash = host
-        .as_str()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    hash >> 52
+    hash(host.as_str()) >> 52
+}
+
+/// FNV-1a, 64 bits: stable for ever, since it is part of stored keys.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Parts that a host's list of packages is stored in, each the packages whose names fall in it. A change of one package
+/// then writes a thirty-second of the list, and a question about one package over all hosts reads as much.
+pub(crate) const PACKAGE_PARTS: u8 = 32;
+
+/// The part that a package is stored in, by its name.
+pub(crate) fn package_part(name: &str) -> u8 {
+    // The top bits of FNV-1a change little over short texts that differ at their ends.
+    let mixed = hash(name).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    u8::try_from(mixed >> 59).unwrap_or(0)
+}
+
+/// Prefix of one part of all hosts' lists.
+pub(crate) fn packages_prefix(part: u8) -> String {
+    format!("{PACKAGES}{part:02x}/")
+}
+
+/// One part of a host's list.
+pub(crate) fn packages_key(part: u8, host: &HostId) -> String {
+    host_key(&packages_prefix(part), host)
 }
 
 /// A release's record.
@@ -164,6 +187,8 @@ mod tests {
         let key = |name: &str| host_key(HOSTS, &name.parse().unwrap());
         assert_eq!(key("web-01"), "/v1/h/6c0/web-01");
         assert_eq!(key("db-7.example.org"), "/v1/h/764/db-7.example.org");
+        let parts = ["bash", "openssl", "linux-image-6.1.0-18-amd64"].map(package_part);
+        assert_eq!(parts, [6, 24, 29]);
     }
 
     #[test]

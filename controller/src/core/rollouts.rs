@@ -18,6 +18,7 @@ impl Core {
         actor: &str,
     ) -> Result<RolloutId, CoreError> {
         let actor = actor.to_owned();
+        self.ask_packages_of(&spec).await?;
         self.edit(move |edit| create(edit, spec, &actor)).await
     }
 
@@ -45,6 +46,12 @@ fn create(edit: &mut Edit<'_>, spec: RolloutSpec, actor: &str) -> Result<Rollout
     }
     if !problems.is_empty() {
         return Err(CoreError::Invalid(problems));
+    }
+    let release = edit.world.input.releases.get(&spec.release);
+    let asked = comber_planner::asked_packages(&spec, release.map(AsRef::as_ref));
+    if !edit.world.asked.has(&asked) {
+        let why = "packages that the selector asks for are not at hand; try again";
+        return Err(CoreError::Refused(why.to_owned()));
     }
     let id = RolloutId(edit.world.meta.next_rollout);
     edit.world.meta.next_rollout += 1;

@@ -21,14 +21,14 @@ impl Observer for Quiet {
     fn planned(&self, _seconds: f64) {}
 }
 
-struct Fixture {
-    core: Core,
-    store: Store,
+pub(super) struct Fixture {
+    pub(super) core: Core,
+    pub(super) store: Store,
     shutdown: Shutdown,
 }
 
 impl Fixture {
-    fn open(dir: &Path) -> Self {
+    pub(super) fn open(dir: &Path) -> Self {
         let store = Store::open(dir, Options::default()).unwrap();
         let shutdown = Shutdown::new();
         let clock = Clock::system();
@@ -60,14 +60,14 @@ impl Fixture {
         hash
     }
 
-    async fn enrol(&self, name: &str) -> Result<(), CoreError> {
+    pub(super) async fn enrol(&self, name: &str) -> Result<(), CoreError> {
         let hash = self.token(1, Labels::default()).await;
         self.core
             .enrol(hash, PeerIdentity::Host(name.into()), certificate(1))
             .await
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.shutdown
             .trigger(comber_runtime::shutdown::Cause::Requested("test".into()));
         self.core.inputs.closed().await;
@@ -75,7 +75,7 @@ impl Fixture {
     }
 }
 
-fn host(name: &str) -> HostId {
+pub(super) fn host(name: &str) -> HostId {
     name.parse().unwrap()
 }
 
@@ -101,7 +101,7 @@ fn status(generation: u64) -> HostStatus {
     }
 }
 
-fn release(id: &str, byte: u8) -> comber_model::release::Release {
+pub(super) fn release(id: &str, byte: u8) -> comber_model::release::Release {
     let id: ReleaseId = id.parse().unwrap();
     let source = format!(
         "name = \"{}\"\nversion = \"{}\"\n[installer]\ntype = \"archive\"\npath = \"/opt/x\"",

@@ -67,7 +67,11 @@ impl Core {
         let world = self.read().await;
         let token = known(&world, secret)?;
         let redeemed = token.record.redeem(peer, world.now());
-        redeemed.map(drop).map_err(|why| refused(&why))
+        redeemed.map_err(|why| refused(&why))?;
+        match peer {
+            PeerIdentity::Host(name) => not_there(&world, name),
+            PeerIdentity::Operator(_) => Ok(()),
+        }
     }
 
     /// Spends one use of a token for a peer whose certificate is made; for a host, also enrols it. Durable before the
@@ -155,7 +159,10 @@ fn enrol(
         .redeem(peer, edit.now)
         .map_err(|why| refused(&why))?;
     let host = match peer {
-        PeerIdentity::Host(name) => Some(enrolled(edit, name, &token, certificate)?),
+        PeerIdentity::Host(name) => {
+            not_there(edit.world, name)?;
+            Some(enrolled(edit, name, &token, certificate)?)
+        }
         PeerIdentity::Operator(_) => None,
     };
     let author = &token.created_by;
@@ -191,6 +198,21 @@ fn refused(why: &TokenRefused) -> CoreError {
     }
 }
 
+/// A name whose host is connected is taken: whoever asks for it is another machine, or the same one beside its own agent.
+fn not_there(world: &World, name: &str) -> Result<(), CoreError> {
+    let id: HostId = name
+        .parse()
+        .map_err(|error| CoreError::Invalid(vec![error]))?;
+    let view = world.input.hosts.get(&id);
+    if view.is_none_or(|view| view.host.retired_at.is_some() || !view.link.is_up()) {
+        return Ok(());
+    }
+    Err(CoreError::Refused(format!(
+        "host {id} is connected now; enrol this machine under another name with --name, or, if it shall take that \
+         host's place, stop the agent there or run: comber host retire {id}"
+    )))
+}
+
 /// The host's record: a new one, or what is known of it with the new certificate. A retired host is taken in again.
 fn enrolled(
     edit: &Edit<'_>,
@@ -211,6 +233,7 @@ fn enrolled(
         id,
         labels: Labels::default(),
         facts: Facts::default(),
+        packages: None,
         enrolled_at: edit.now,
         retired_at: None,
         certificate: certificate.fingerprint,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::CoreError;
 use super::agents::Attached;
 use super::meta::Meta;
+use super::packages::Asked;
 use super::tokens::Token;
 
 /// The state of the controller. Changed by the core task alone.
@@ -18,6 +19,8 @@ pub struct World {
     pub input: PlanInput,
     /// Tokens that can still be used, and those just spent, by the id that people see.
     pub tokens: BTreeMap<String, Token>,
+    /// The packages whose versions stand in the hosts' views.
+    pub(crate) asked: Asked,
     /// Counters.
     pub(crate) meta: Meta,
     /// Streams of hosts that are up.

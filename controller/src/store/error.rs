@@ -76,7 +76,8 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// There is no database and none may be created.
-    #[error("there is no store in {}: check the path and that its file system is mounted", .dir.display())]
+    #[error("there is no store in {}, and there was one: check the path and that its file system is mounted, or restore a \
+             backup with: comber-controller restore DIR", .dir.display())]
     Missing {
         /// The store's directory.
         dir: PathBuf,

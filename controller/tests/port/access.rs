@@ -89,6 +89,26 @@ async fn health_is_for_everybody_and_the_description_for_operators() {
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
 }
 
+#[tokio::test]
+async fn whoever_watches_the_health_is_told_that_the_process_ends() {
+    let port = Port::open().await;
+    let mut health = HealthClient::new(port.as_stranger().await);
+    let mut watched = Vec::new();
+    for service in ["", "comber.agent.v1.AgentLinkService"] {
+        let service = service.to_owned();
+        let answer = health.watch(HealthCheckRequest { service }).await.unwrap();
+        let mut statuses = answer.into_inner();
+        let serving = statuses.message().await.unwrap().unwrap();
+        assert_eq!(serving.status, 1, "not serving");
+        watched.push(statuses);
+    }
+    port.stop();
+    for statuses in &mut watched {
+        let ending = statuses.message().await.unwrap().unwrap();
+        assert_eq!(ending.status, 2, "still serving");
+    }
+}
+
 /// One question of a tool that knows nothing but the port.
 async fn ask(channel: Channel, question: MessageRequest) -> Result<MessageResponse, Status> {
     let request = ServerReflectionRequest {

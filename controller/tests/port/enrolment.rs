@@ -202,6 +202,27 @@ async fn a_certificate_is_renewed_for_the_identity_that_it_has() {
 }
 
 #[tokio::test]
+async fn the_name_of_a_host_that_is_connected_is_taken() {
+    let port = Port::open().await;
+    let identity = port.enrol("web-1").await;
+    let agent = Agent::attach(port.as_peer(&identity).await, idle())
+        .await
+        .unwrap();
+    let secret = port.token(for_hosts()).await;
+    let refused = port.try_enrol(&secret, "web-1").await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(
+        refused.message().contains("comber host retire web-1"),
+        "{refused}"
+    );
+    // Nothing was spent, and nobody lost a place.
+    Agent::attach(port.as_peer(&identity).await, idle())
+        .await
+        .unwrap();
+    drop(agent);
+}
+
+#[tokio::test]
 async fn what_a_retired_host_held_stays_worthless_when_its_name_is_enrolled_again() {
     let port = Port::open().await;
     let stolen = port.enrol("web-1").await;

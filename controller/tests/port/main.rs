@@ -7,6 +7,7 @@ mod artifacts;
 mod enrolment;
 mod events;
 mod link;
+mod packages;
 mod port;
 mod rollouts;
 mod tls;

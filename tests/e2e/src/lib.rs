@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: specs, conditions on a rollout's status, and the outcomes as every surface tells
 //! them.
 
+pub mod tools;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -81,3 +81,30 @@ fn a_restored_controller_goes_on_with_hosts_that_know_more_than_it_does() {
         "{text}"
     );
 }
+
+#[test]
+fn a_controller_that_lost_its_store_refuses_to_begin_anew() {
+    let mut lab = Lab::new().unwrap();
+    lab.start_agents("h", 1, &[]).unwrap();
+    lab.kill_controller();
+    let (store, away) = (
+        lab.directory().join("controller/store"),
+        lab.directory().join("lost"),
+    );
+    fs::rename(&store, &away).unwrap();
+    let output = lab.controller_command(&["serve"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && text.contains("comber-controller restore"),
+        "{text}"
+    );
+    // Once it is found again, everything goes on.
+    fs::remove_dir_all(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    lab.start_controller().unwrap();
+    let back = wait::until(LONG, || {
+        let hosts = lab.comber().json(&["host", "list"]).ok()?;
+        (hosts["hosts"][0]["connected"] == true).then_some(())
+    });
+    assert!(back.is_some(), "the host does not come back");
+}

@@ -1,15 +1,37 @@
-//! The configuration files that packages install say what is true: they name each setting that there is, and its default
-//! is the one they give.
+//! What packages install is true: the configuration files name each setting that there is with its default, and the units
+//! are in order and fit the programs.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use comber_e2e::tools::{packaging, succeeded, tool};
 use comber_test_support::Binaries;
 
 /// Settings that have no default, or one that is the machine's own: the file gives an example.
 const EXAMPLES: [&str; 4] = ["controller", "name", "variables.PORT", "artifacts.dir"];
+
+/// The sandbox of the controller, as `systemd-analyze security` counts it, in tenths; ten is none at all.
+const EXPOSURE: &str = "15";
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot read has failed")]
+fn unit(name: &str) -> String {
+    let path = packaging().join("usr/lib/systemd/system").join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+/// What the unit says of a setting, once.
+#[track_caller]
+fn said(unit: &str, key: &str) -> String {
+    let prefix = format!("{key}=");
+    let values: Vec<_> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix(&prefix))
+        .collect();
+    assert_eq!(values.len(), 1, "{key} is set like this: {values:?}");
+    values.concat()
+}
 
 /// A setting as `show-config` prints it.
 #[derive(Debug, PartialEq)]
@@ -64,9 +86,7 @@ fn uncommented(text: &str) -> String {
 #[track_caller]
 #[expect(clippy::unwrap_used, reason = "a test that cannot read has failed")]
 fn holds(program: &Path, name: &str) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../packaging/etc/comber")
-        .join(name);
+    let source = packaging().join("etc/comber").join(name);
     let text = fs::read_to_string(source).unwrap();
     let home = tempfile::tempdir().unwrap();
     let place = |name: &str, content: &str| {
@@ -110,4 +130,64 @@ fn the_installed_files_name_every_setting_with_its_default() {
     let binaries = Binaries::get().unwrap();
     holds(&binaries.controller, "controller.toml");
     holds(&binaries.agent, "agent.toml");
+}
+
+#[test]
+fn the_units_fit_the_programs_and_the_service_manager_takes_them() {
+    let binaries = Binaries::get().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, program, key) in [
+        ("comber-controller", &binaries.controller, "data_dir"),
+        ("comber-agent", &binaries.agent, "state_dir"),
+    ] {
+        let unit = unit(&format!("{name}.service"));
+        let empty = dir.path().join("empty.toml");
+        fs::write(&empty, "").unwrap();
+        let state = format!("\"/var/lib/{}\"", said(&unit, "StateDirectory"));
+        assert_eq!(shown(program, &empty)[key].value, state, "{name}");
+        // What the unit runs is a command line of the program.
+        let line = said(&unit, "ExecStart");
+        let mut words = line.split_whitespace();
+        assert_eq!(words.next(), Some(&*format!("/usr/bin/{name}")));
+        let help = Command::new(program).args(words).arg("--help").output();
+        succeeded(&help.unwrap());
+        let here = dir.path().join(format!("{name}.service"));
+        let started = format!("ExecStart={}", program.display());
+        let text = unit.replace(&format!("ExecStart=/usr/bin/{name}"), &started);
+        fs::write(&here, text).unwrap();
+        let mut verify = Command::new("systemd-analyze");
+        let Some(verified) = tool(verify.args(["verify", "--man=no"]).arg(&here)) else {
+            continue;
+        };
+        succeeded(&verified);
+        let wrong = String::from_utf8_lossy(&verified.stderr);
+        assert!(!wrong.contains(name), "{wrong}");
+    }
+}
+
+#[test]
+fn the_controller_stays_in_its_sandbox() {
+    let unit = packaging().join("usr/lib/systemd/system/comber-controller.service");
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.args(["security", "--offline=true", "--no-pager", "--threshold"]);
+    if let Some(judged) = tool(analyze.arg(EXPOSURE).arg(unit)) {
+        succeeded(&judged);
+    }
+}
+
+#[test]
+fn the_agents_unit_outlasts_a_switch_and_waits_for_its_enrolment() {
+    let unit = unit("comber-agent.service");
+    // Two minutes for the switch, which the agent itself keeps, and some for the rest.
+    assert_eq!(said(&unit, "TimeoutStopSec"), "150s");
+    assert_eq!(said(&unit, "KillMode"), "process");
+    let state = said(&unit, "StateDirectory");
+    for file in [
+        format!("/var/lib/{state}/identity.toml"),
+        "/etc/comber/enroll.toml".to_owned(),
+    ] {
+        let condition = format!("\nConditionPathExists=|{file}\n");
+        assert!(unit.contains(&condition), "not in the unit: {condition}");
+    }
+    assert!(said(&unit, "ExecStart").ends_with("--enroll-file /etc/comber/enroll.toml"));
 }

@@ -124,6 +124,7 @@ impl Fleet {
                 id: id.clone(),
                 labels: Labels::default(),
                 facts: Facts::default(),
+                packages: None,
                 enrolled_at: now,
                 retired_at: None,
                 certificate: Digest([0; 32]),

@@ -64,7 +64,7 @@ pub(crate) fn workspace() -> &'static Path {
 }
 
 /// The directory of the running profile's binaries: that of this program, above `deps` for a test.
-pub(crate) fn target_directory() -> Result<PathBuf> {
+pub fn target_directory() -> Result<PathBuf> {
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     let directory = program.parent().context("this program has no directory")?;
     match directory.file_name() {

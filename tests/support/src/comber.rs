@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::Network;
+
 /// The command with one operator's configuration.
 #[derive(Debug, Clone)]
 pub struct Comber {
@@ -14,6 +16,8 @@ pub struct Comber {
     pub binary: PathBuf,
     /// The operator's configuration directory.
     pub config: PathBuf,
+    /// Where it runs.
+    pub network: Network,
 }
 
 /// What a run of the command left.
@@ -30,7 +34,7 @@ pub struct Ran {
 impl Comber {
     /// The command with these arguments, ready to be started in whatever way.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = self.network.command(&self.binary);
         command
             .arg("--config")
             .arg(&self.config)

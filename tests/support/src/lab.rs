@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{Binaries, Comber, Process, Product, wait};
+use crate::{Binaries, Comber, Network, Process, Product, wait};
 
 /// How long a process may take to be ready on a busy machine.
 const READY: Duration = Duration::from_mins(1);
@@ -24,6 +23,8 @@ pub struct LabOptions {
     pub controller: String,
     /// Where it is made; a temporary directory where absent.
     pub directory: Option<PathBuf>,
+    /// Where the controller listens and its operator works.
+    pub network: Network,
 }
 
 /// How an agent differs from the others.
@@ -43,6 +44,7 @@ pub struct Lab {
     directory: PathBuf,
     temporary: Option<tempfile::TempDir>,
     binaries: Binaries,
+    network: Network,
     port: u16,
     metrics: u16,
     controller: Option<Process>,
@@ -67,11 +69,12 @@ impl Lab {
             (None, Some(temporary)) => temporary.path().to_owned(),
             (None, None) => bail!("no directory"),
         };
-        let (port, metrics) = free_ports()?;
+        let (port, metrics) = options.network.free_ports()?;
         let mut lab = Self {
             directory,
             temporary,
             binaries,
+            network: options.network.clone(),
             port,
             metrics,
             controller: None,
@@ -90,7 +93,7 @@ impl Lab {
 
     /// The controller's address.
     pub fn url(&self) -> String {
-        format!("https://localhost:{}", self.port)
+        format!("https://{}:{}", self.network.name(), self.port)
     }
 
     /// The controller's port.
@@ -108,6 +111,7 @@ impl Lab {
         Comber {
             binary: self.binaries.comber.clone(),
             config: self.directory.join("operator"),
+            network: self.network.clone(),
         }
     }
 
@@ -123,7 +127,7 @@ impl Lab {
 
     /// A command of the controller's binary with the lab's configuration.
     pub fn controller_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binaries.controller);
+        let mut command = self.network.command(&self.binaries.controller);
         command
             .arg("--config")
             .arg(self.directory.join("controller.toml"))
@@ -135,9 +139,8 @@ impl Lab {
     pub fn start_controller(&mut self) -> Result<()> {
         let log = self.directory.join("controller.log");
         let mut process = Process::start(&mut self.controller_command(&["serve"]), &log)?;
-        let address = format!("127.0.0.1:{}", self.port);
         let ready = wait::until(READY, || {
-            let up = std::net::TcpStream::connect(&address).is_ok();
+            let up = self.network.is_open(self.port);
             (up || !process.is_running()).then_some(up)
         });
         ensure!(
@@ -287,11 +290,8 @@ impl Lab {
 
     /// The controller's metrics, as text.
     pub fn scrape(&self) -> Result<String> {
-        let mut stream = std::net::TcpStream::connect(self.metrics())?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
+        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        self.network.ask(self.metrics, request)
     }
 
     /// The version of the test product that a host runs: what its link `current` leads to.
@@ -303,7 +303,13 @@ impl Lab {
     pub fn publish(&self, product: &Product) -> Result<()> {
         let directory = self.directory.join("products").join(&product.version);
         product.write(&directory)?;
-        let bundle = directory.with_extension("comber");
+        self.publish_directory(&directory)
+    }
+
+    /// Builds and publishes the release that stands in a directory.
+    pub fn publish_directory(&self, directory: &Path) -> Result<()> {
+        let mut bundle = directory.as_os_str().to_owned();
+        bundle.push(".comber");
         let (from, to) = (directory.as_os_str(), bundle.as_os_str());
         self.comber().ok(&[
             "release".as_ref(),
@@ -319,9 +325,11 @@ impl Lab {
 
     /// Creates a rollout from its file's text; gives its id.
     pub fn create(&self, spec: &str) -> Result<String> {
-        let file = self.directory.join("rollout.toml");
-        fs::write(&file, spec)?;
-        let arguments = ["rollout".as_ref(), "create".as_ref(), file.as_os_str()];
+        // A file of its own each time: rollouts may be created at the same time.
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(spec.as_bytes())?;
+        let path = file.path().as_os_str();
+        let arguments = ["rollout".as_ref(), "create".as_ref(), path];
         let made = self.comber().json(&arguments)?;
         let id = made["id"]
             .as_str()
@@ -391,8 +399,11 @@ impl Lab {
     fn write_controller_config(&self, more: &str) -> Result<()> {
         let data = quoted(&self.directory.join("controller"));
         let text = format!(
-            "listen = \"127.0.0.1:{}\"\nnames = [\"localhost\", \"127.0.0.1\"]\ndata_dir = {data}\n{more}\n[metrics]\nlisten = \"127.0.0.1:{}\"\n",
-            self.port, self.metrics
+            "listen = \"{}:{}\"\nnames = {:?}\ndata_dir = {data}\n{more}\n[metrics]\nlisten = \"127.0.0.1:{}\"\n",
+            self.network.address(),
+            self.port,
+            self.network.names(),
+            self.metrics
         );
         fs::create_dir_all(&self.directory)?;
         fs::write(self.directory.join("controller.toml"), text).context("cannot configure")
@@ -460,13 +471,4 @@ fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
-}
-
-/// Two ports that are free now; the controller binds them a moment later, and again after each restart.
-fn free_ports() -> Result<(u16, u16)> {
-    let (one, two) = (
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-    );
-    Ok((one.local_addr()?.port(), two.local_addr()?.port()))
 }

@@ -8,15 +8,17 @@ mod binaries;
 mod comber;
 mod disk;
 mod lab;
+mod network;
 mod process;
 mod product;
 mod proxy;
 pub mod wait;
 
-pub use binaries::Binaries;
+pub use binaries::{Binaries, target_directory};
 pub use comber::{Comber, Ran};
 pub use disk::SmallDisk;
 pub use lab::{AgentOptions, Lab, LabOptions};
+pub use network::Network;
 pub use process::Process;
 pub use product::Product;
 pub use proxy::Cable;

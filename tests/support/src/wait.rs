@@ -5,12 +5,24 @@ use std::time::Duration;
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Pause between two looks at what lasts for milliseconds only.
+const SHORT_PAUSE: Duration = Duration::from_micros(300);
+
 /// Looks until there is an answer; none when the time is over.
+pub fn until<T>(limit: Duration, look: impl FnMut() -> Option<T>) -> Option<T> {
+    every(PAUSE, limit, look)
+}
+
+/// The same for what must be seen within a millisecond; costs a good part of a core.
+pub fn closely<T>(limit: Duration, look: impl FnMut() -> Option<T>) -> Option<T> {
+    every(SHORT_PAUSE, limit, look)
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "tests of real processes live in real time"
 )]
-pub fn until<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+fn every<T>(pause: Duration, limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = std::time::Instant::now();
     loop {
         if let Some(found) = look() {
@@ -19,7 +31,7 @@ pub fn until<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<
         if begun.elapsed() > limit {
             return None;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
     }
 }
 

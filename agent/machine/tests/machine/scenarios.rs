@@ -146,10 +146,14 @@ impl Host {
 
     fn found(&self, words: &str) -> Found {
         let (mut active, mut kept, mut undone) = (None, Vec::new(), BTreeMap::new());
+        let mut unfinished = BTreeSet::new();
         for word in words.split_whitespace() {
             match word.split_once('=').unwrap() {
                 ("active", release) => active = Some(build::release(release)),
                 ("kept", release) => kept.push(build::release(release)),
+                ("unfinished", product) => {
+                    unfinished.insert(product.parse().unwrap());
+                }
                 ("undone", release) => {
                     let why = Failure::new(FailureClass::Health, "the new agent never came up");
                     undone.insert(build::release(release), why);
@@ -159,6 +163,7 @@ impl Host {
         }
         Found {
             undone,
+            unfinished,
             ..build::found(active.as_ref(), &kept, &self.recipe)
         }
     }

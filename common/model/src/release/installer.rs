@@ -66,7 +66,8 @@ pub struct ArchiveInstaller {
     pub restart: Vec<String>,
 }
 
-/// The recipe of the `package` installer. The packages are the release's `*.deb` or `*.rpm` files.
+/// The recipe of the `package` installer. The packages are the release's `*.deb` and `*.rpm` files; a host takes those of
+/// its own package manager and architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackageInstaller {
@@ -77,6 +78,9 @@ pub struct PackageInstaller {
     /// host has none of its packages.
     #[serde(default)]
     pub only_installed: bool,
+    /// What becomes of a package that the host has in a newer version.
+    #[serde(default)]
+    pub newer: Newer,
     /// How long to wait for somebody else who holds the package manager's lock.
     #[serde(default = "default_lock_wait", with = "duration")]
     pub lock_wait: Duration,
@@ -91,6 +95,18 @@ pub enum Dependencies {
     Carried,
     /// Also from the sources that the host has configured.
     Host,
+}
+
+/// What becomes of a package that the host has in a newer version than the release carries. One that an earlier release of
+/// the same product brought is replaced in any case: that is going back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Newer {
+    /// It stays, and satisfies the release.
+    #[default]
+    Keep,
+    /// The carried one is installed in its place.
+    Replace,
 }
 
 /// The recipe of the `module` installer. The payload is the release's files.
@@ -235,5 +251,45 @@ fn inside(field: &'static str, path: &str, found: &mut Vec<Invalid>) {
 fn within_a_day(field: &'static str, value: Duration, found: &mut Vec<Invalid>) {
     if value.is_zero() || value > Duration::from_hours(24) {
         found.push(Invalid::new(field, "must be longer than 0s and at most 1d"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(module: &str, more: &str) -> Vec<String> {
+        let installer: Installer =
+            toml::from_str(&format!("type = 'module'\nmodule = '{module}'\n{more}")).unwrap();
+        let mut found = Vec::new();
+        installer.problems(&mut found);
+        found.into_iter().map(|invalid| invalid.field).collect()
+    }
+
+    #[test]
+    fn the_name_of_a_module_cannot_lead_out_of_its_directory() {
+        for good in ["single-file", "rootfs_v2", "a", "0.x"] {
+            assert_eq!(problems(good, ""), [] as [&str; 0], "{good}");
+        }
+        let long = "a".repeat(65);
+        for bad in [
+            "", ".", "..", "../sh", "a/b", "-rf", ".hidden", "a b", &long,
+        ] {
+            assert_eq!(problems(bad, ""), ["installer.module"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_module_recipe_is_checked_whole() {
+        let long = format!("metadata = {{ a = '{}' }}", "x".repeat(METADATA_MAX));
+        for (more, field) in [
+            ("carried = '../m'", "installer.carried"),
+            ("carried = '/bin/sh'", "installer.carried"),
+            ("timeout = '0s'", "installer.timeout"),
+            ("timeout = '25h'", "installer.timeout"),
+            (long.as_str(), "installer.metadata"),
+        ] {
+            assert_eq!(problems("m", more), [field], "{more}");
+        }
     }
 }

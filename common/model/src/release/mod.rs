@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Check, Exec, Http, Probe, Tcp, Unit, When};
 pub use installer::{
-    AgentInstaller, ArchiveInstaller, Dependencies, Installer, ModuleInstaller, PackageInstaller,
+    AgentInstaller, ArchiveInstaller, Dependencies, Installer, ModuleInstaller, Newer,
+    PackageInstaller,
 };
 pub use manifest::{Category, Manifest, RebootPolicy, Severity, Timeouts};
 

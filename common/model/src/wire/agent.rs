@@ -1,4 +1,4 @@
-//! The messages of the agent link: desired state down, actual state up, facts beside.
+//! The messages of the agent link: desired state down, actual state up.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,10 @@ use jiff::Timestamp;
 
 use super::{bounded, digest, parsed, required, short, time};
 use crate::assignment::Desired;
-use crate::facts::{CpuFacts, OsFacts};
 use crate::host::AttemptStatus;
 use crate::{
-    Action, AgentState, Artifact, Assignment, Facts, Generation, Grant, HostStatus, Installed,
-    Invalid, Nonce, ReleaseId, ReleaseName, Report,
+    Action, AgentState, Artifact, Assignment, Generation, Grant, HostStatus, Installed, Invalid,
+    Nonce, ReleaseId, ReleaseName, Report,
 };
 
 /// Most products of one host on the wire.
@@ -32,6 +31,7 @@ pub fn desired_to_wire(epoch: [u8; 16], desired: &Desired) -> wire::DesiredState
             ttl: Some(time::to_span(grant.ttl)),
         }),
         acknowledged_report: desired.acknowledged,
+        packages: None,
     }
 }
 
@@ -280,55 +280,5 @@ impl TryFrom<wire::AgentState> for AgentState {
             wire::AgentState::RolledBack => Ok(Self::RolledBack),
             wire::AgentState::Broken => Ok(Self::Broken),
         }
-    }
-}
-
-impl From<&Facts> for wire::Facts {
-    fn from(facts: &Facts) -> Self {
-        Self {
-            os_id: facts.os.id.clone(),
-            os_version: facts.os.version.clone(),
-            os_like: facts.os.like.clone(),
-            kernel: facts.kernel.clone(),
-            arch: facts.arch.clone(),
-            cpu_count: facts.cpu.count,
-            cpu_model: facts.cpu.model.clone(),
-            memory_bytes: facts.memory_bytes,
-            disk_bytes: facts.disk_bytes,
-            hostname: facts.hostname.clone(),
-            machine_id: facts.machine_id.clone(),
-            virtualization: facts.virtualization.clone(),
-            agent_version: facts.agent_version.clone(),
-            timezone: facts.timezone.clone(),
-        }
-    }
-}
-
-impl TryFrom<wire::Facts> for Facts {
-    type Error = Invalid;
-
-    fn try_from(facts: wire::Facts) -> Result<Self, Invalid> {
-        let facts = Self {
-            os: OsFacts {
-                id: facts.os_id,
-                version: facts.os_version,
-                like: facts.os_like,
-            },
-            kernel: facts.kernel,
-            arch: facts.arch,
-            cpu: CpuFacts {
-                count: facts.cpu_count,
-                model: facts.cpu_model,
-            },
-            memory_bytes: facts.memory_bytes,
-            disk_bytes: facts.disk_bytes,
-            hostname: facts.hostname,
-            machine_id: facts.machine_id,
-            virtualization: facts.virtualization,
-            agent_version: facts.agent_version,
-            timezone: facts.timezone,
-        };
-        facts.check()?;
-        Ok(facts)
     }
 }

@@ -2,11 +2,15 @@
 //! that names the field. Writing cannot fail.
 
 mod agent;
+mod facts;
 mod failure;
 mod report;
 pub mod time;
 
 pub use agent::{desired_from_wire, desired_to_wire};
+pub use facts::{
+    known_packages, known_packages_to_wire, package_change_from_wire, package_change_to_wire,
+};
 
 use crate::{Digest, Invalid};
 

@@ -1,4 +1,4 @@
-//! `comber host list|show|label|retire`: the inventory.
+//! `comber host list|show|packages|label|retire`: the inventory.
 //!
 //! Invariant: retiring asks first; labelling says exactly which hosts are different now.
 
@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use clap::{Args, Subcommand};
 use comber_proto::host::v1::{
-    GetHostRequest, Host, LabelHostsRequest, ListHostsRequest, RetireHostRequest,
+    GetHostRequest, Host, LabelHostsRequest, ListHostsRequest, ListPackagesRequest,
+    ListPackagesResponse, RetireHostRequest,
 };
 
 use super::promised;
@@ -18,6 +19,8 @@ use crate::session::Session;
 
 /// Largest page that the controller gives.
 const PAGE: u32 = 1000;
+/// Tries to read a list of packages whole while it changes.
+const WHOLE_TRIES: usize = 3;
 
 /// Lists, labels and retires hosts.
 #[derive(Debug, Subcommand)]
@@ -28,6 +31,8 @@ pub(crate) enum HostCommand {
     List(ListArgs),
     /// Show everything about one host
     Show(ShowArgs),
+    /// List the packages installed on one host
+    Packages(PackagesArgs),
     /// Set and remove labels
     Label(LabelArgs),
     /// Take a host out of the fleet
@@ -38,7 +43,9 @@ pub(crate) enum HostCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   comber host list
-  comber host list --selector 'labels.role == \"web\" && facts.os.id == \"debian\"' --output json")]
+  comber host list --selector 'labels.role == \"web\" && facts.os.id == \"debian\"' --output json
+  comber host list --selector 'facts.reboot_required || size(facts.failed_units) > 0'
+  comber host list --selector 'facts.packages[\"openssl\"] == \"3.0.11-1\"'")]
 pub(crate) struct ListArgs {
     /// Only hosts that this CEL expression over labels and facts is true for
     #[arg(
@@ -62,6 +69,15 @@ pub(crate) struct ListArgs {
 #[command(after_help = "Example:
   comber host show web-1")]
 pub(crate) struct ShowArgs {
+    host: String,
+}
+
+/// Lists the packages installed on one host, as it last reported them; as JSON with their purls.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  comber host packages web-1
+  comber host packages web-1 --output json")]
+pub(crate) struct PackagesArgs {
     host: String,
 }
 
@@ -104,6 +120,7 @@ pub(crate) async fn run(command: HostCommand, session: &Session) -> Outcome<()> 
     match command {
         HostCommand::List(args) => list(args, session).await,
         HostCommand::Show(args) => show(args, session).await,
+        HostCommand::Packages(args) => packages(args, session).await,
         HostCommand::Label(args) => label(args, session).await,
         HostCommand::Retire(args) => retire(args, session).await,
     }
@@ -152,6 +169,42 @@ async fn show(args: ShowArgs, session: &Session) -> Outcome<()> {
         || json::HostDetail::from(&answer),
         |view| render::host(view, &answer),
     )
+}
+
+async fn packages(args: PackagesArgs, session: &Session) -> Outcome<()> {
+    let client = session.client().await?;
+    let list = package_list(&client, &args.host).await?;
+    session.screen.show(
+        || json::HostPackages::new(&args.host, &list),
+        |view| render::packages(view, &args.host, &list),
+    )
+}
+
+/// All pages as one.
+async fn package_list(client: &Client, host: &str) -> Outcome<ListPackagesResponse> {
+    let doing = "list the packages of the host";
+    let mut whole = ListPackagesResponse::default();
+    let mut tries = 0;
+    loop {
+        let request = ListPackagesRequest {
+            id: host.to_owned(),
+            page_token: whole.next_page_token.clone(),
+            page_size: PAGE,
+        };
+        let page = client.answered(doing, client.hosts().list_packages(request).await)?;
+        if !whole.packages.is_empty() && page.summary != whole.summary && tries < WHOLE_TRIES {
+            // The host reported another list meanwhile; a mix of both would be true at no time.
+            tries += 1;
+            whole = ListPackagesResponse::default();
+            continue;
+        }
+        whole.summary = page.summary;
+        whole.packages.extend(page.packages);
+        whole.next_page_token = page.next_page_token;
+        if whole.next_page_token.is_empty() {
+            return Ok(whole);
+        }
+    }
 }
 
 async fn label(args: LabelArgs, session: &Session) -> Outcome<()> {

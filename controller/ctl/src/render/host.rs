@@ -2,7 +2,7 @@
 //!
 //! Pure. Invariant: a host that is not connected is always marked as such.
 
-use comber_proto::agent::v1::{ActualState, AgentState};
+use comber_proto::agent::v1::{ActualState, AgentState, Facts};
 use comber_proto::host::v1::{GetHostResponse, Host};
 use comber_proto::rollout::v1::Member;
 
@@ -195,13 +195,51 @@ fn about(view: &View, host: &Host) -> String {
                 "os",
                 format!("{} {} ({})", facts.os_id, facts.os_version, facts.arch),
             ),
-            ("kernel", facts.kernel),
+            ("kernel", facts.kernel.clone()),
             ("machine", machine),
+            ("disks", disks(&facts)),
+            ("booted", booted(view, &facts)),
+            ("reboot", reboot(&facts)),
+            ("failed units", facts.failed_units.join(" ")),
+            ("packages", packages(host)),
             ("agent", facts.agent_version),
             ("time zone", facts.timezone),
             ("enrolled", view.ago(host.enrolled_at)),
         ],
     )
+}
+
+/// `/ 480.0 GB (120.0 GB free)`.
+fn disks(facts: &Facts) -> String {
+    let disk = |disk: &comber_proto::agent::v1::Disk| {
+        let (total, free) = (bytes(disk.total_bytes), bytes(disk.free_bytes));
+        format!("{} {total} ({free} free)", disk.mount)
+    };
+    let disks: Vec<String> = facts.disks.iter().map(disk).collect();
+    disks.join(", ")
+}
+
+/// The uptime is not reported: it follows.
+fn booted(view: &View, facts: &Facts) -> String {
+    match facts.booted_at {
+        Some(_) => view.ago(facts.booted_at),
+        None => String::new(),
+    }
+}
+
+fn reboot(facts: &Facts) -> String {
+    match (facts.reboot_required, facts.reboot_required_by.as_slice()) {
+        (false, _) => String::new(),
+        (true, []) => "required".to_owned(),
+        (true, names) => format!("required by {}", names.join(" ")),
+    }
+}
+
+fn packages(host: &Host) -> String {
+    let packages = host.packages.as_ref();
+    packages.map_or_else(String::new, |packages| {
+        format!("{}; list: comber host packages {}", packages.count, host.id)
+    })
 }
 
 fn link(view: &View, host: &Host) -> Cell {

@@ -145,7 +145,9 @@ pub(crate) fn fence(view: &View, id: &str, fence: &AwaitFenceResponse) -> String
     if fence.closed {
         return view.paint(
             Paint::Good,
-            &format!("the fence is closed: no host can activate on behalf of {id} any more"),
+            &format!(
+                "the fence is closed: no host can begin to activate on behalf of {id} any more"
+            ),
         );
     }
     let mut named = fence

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use comber_proto::agent::v1::{ActualState, AgentState, Facts, InstalledRelease};
+use comber_proto::agent::v1::{ActualState, AgentState, Disk, Facts, InstalledRelease};
 use comber_proto::event::v1::Event;
-use comber_proto::host::v1::{Host, HostExplanation, HostRollout};
+use comber_proto::host::v1::{
+    Host, HostExplanation, HostRollout, ListPackagesResponse, Package, PackageSummary,
+};
 use comber_proto::release::v1::Release;
 use comber_proto::rollout::v1::{
     Halt, HeldHosts, Hold, Member, Outcomes, RollBack, Rollout, RolloutState, Wave, WaveHolds,
@@ -231,7 +233,21 @@ pub(crate) fn a_host(id: &str, connected: bool) -> Host {
             memory_bytes: 33_600_000_000,
             disk_bytes: 480_000_000_000,
             agent_version: "0.1.0".to_owned(),
+            disks: vec![Disk {
+                mount: "/".to_owned(),
+                total_bytes: 480_000_000_000,
+                free_bytes: 120_000_000_000,
+            }],
+            boot_id: "9f0c1a7e-6a1b-4d0e-9a53-0d6f2f1f4c11".to_owned(),
+            booted_at: ago(864_000),
+            failed_units: vec!["certbot.service".to_owned()],
+            reboot_required: true,
+            reboot_required_by: vec!["linux-image-amd64".to_owned(), "libc6".to_owned()],
             ..Facts::default()
+        }),
+        packages: Some(PackageSummary {
+            digest: vec![0xab; 32],
+            count: 482,
         }),
         connected,
         link_since: ago(7200),
@@ -248,6 +264,28 @@ pub(crate) fn a_host(id: &str, connected: bool) -> Host {
         desired_rollout: "r7".to_owned(),
         desired_release: "webapp@2.4.1".to_owned(),
         ..Host::default()
+    }
+}
+
+pub(crate) fn package_list() -> ListPackagesResponse {
+    let package = |purl: &str, name: &str, version: &str| Package {
+        purl: purl.to_owned(),
+        name: name.to_owned(),
+        version: version.to_owned(),
+        arch: "amd64".to_owned(),
+    };
+    let stdcpp = "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14?arch=amd64";
+    let openssl = "pkg:deb/debian/openssl@3.0.11-1~deb12u2?arch=amd64";
+    ListPackagesResponse {
+        packages: vec![
+            package(stdcpp, "libstdc++6", "12.2.0-14"),
+            package(openssl, "openssl", "3.0.11-1~deb12u2"),
+        ],
+        next_page_token: String::new(),
+        summary: Some(PackageSummary {
+            digest: vec![0xab; 32],
+            count: 2,
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use comber_proto::enrolment::v1::{IdentityKind, Token};
 use comber_proto::freeze::v1::{AddFreezeResponse, Freeze, FreezeTime};
-use comber_proto::host::v1::{ExplainHostResponse, GetHostResponse};
+use comber_proto::host::v1::{ExplainHostResponse, GetHostResponse, ListPackagesResponse};
 use comber_proto::rollout::v1::{
     AwaitFenceResponse, ExplainRolloutResponse, PreviewExcluded, PreviewRolloutResponse,
     PreviewSpan, PreviewTimes, PreviewWave, RolloutState,
@@ -103,7 +103,7 @@ fn steering() {
     };
     assert_snapshot!(fence(&view(80), "r7", &open), @"the fence is open: 7 hosts are able to activate (web-1, web-2, web-3, web-4, web-5, …); closed at the latest in 42s");
     open.closed = true;
-    assert_snapshot!(fence(&view(80), "r7", &open), @"the fence is closed: no host can activate on behalf of r7 any more");
+    assert_snapshot!(fence(&view(80), "r7", &open), @"the fence is closed: no host can begin to activate on behalf of r7 any more");
     shape("fence_json", &json::Fence::new("r7", &open));
 }
 
@@ -236,6 +236,17 @@ fn host_tables() {
     };
     both("host_show", |view| host(view, &detail));
     shape("host_show_json", &json::HostDetail::from(&detail));
+    let (list, none) = (package_list(), ListPackagesResponse::default());
+    both("host_packages", |view| packages(view, "web-7", &list));
+    both("host_packages_none", |view| packages(view, "web-7", &none));
+    shape(
+        "host_packages_json",
+        &json::HostPackages::new("web-7", &list),
+    );
+    shape(
+        "host_packages_none_json",
+        &json::HostPackages::new("web-7", &none),
+    );
     let both_members = [
         failed_member(),
         member("web-9.fra.example", "pending", "", "waits for a permit"),

@@ -165,6 +165,7 @@ impl host::host_service_server::HostService for Fake {
         label_hosts(host::LabelHostsRequest) -> host::LabelHostsResponse;
         retire_host(host::RetireHostRequest) -> host::RetireHostResponse;
         explain_host(host::ExplainHostRequest) -> host::ExplainHostResponse;
+        list_packages(host::ListPackagesRequest) -> host::ListPackagesResponse;
     }
 }
 

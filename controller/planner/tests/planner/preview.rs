@@ -88,6 +88,37 @@ fn the_order_is_another_for_each_rollout() {
 }
 
 #[test]
+fn what_selectors_ask_of_packages_is_named_and_selects() {
+    let mut world = World::new();
+    world.publish("app@2", "platforms = '!(\"snapd\" in facts.packages)'");
+    let hosts = ["a", "b", "c", "d"].map(|name| world.enrol(name, &[]));
+    let has = [
+        vec![("openssl", "3.0.11-1")],
+        vec![("openssl", "3.0.11-1"), ("nginx", "1")],
+        vec![("openssl", "3.0.15-1")],
+        vec![("openssl", "3.0.11-1"), ("snapd", "2")],
+    ];
+    for (host, has) in hosts.iter().zip(has) {
+        let view = world.input.hosts.get_mut(host).unwrap();
+        for (name, version) in has {
+            view.versions.set(name.into(), Some(version.into()));
+        }
+    }
+    let source = "release = \"app@2\"\nselector = 'facts.packages[\"openssl\"] == \"3.0.11-1\"'\n[[wave]]\n\
+                  hosts = { selector = '\"nginx\" in facts.packages' }\n[[wave]]\nhosts = \"rest\"\n";
+    let spec = RolloutSpec::parse(source).unwrap();
+    let release = &world.input.releases[&spec.release];
+    let asked = comber_planner::asked_packages(&spec, Some(release));
+    let asked: Vec<&str> = asked.iter().map(AsRef::as_ref).collect();
+    assert_eq!(asked, ["nginx", "openssl", "snapd"]);
+    let preview = preview(&world.input, &spec, world.now).unwrap();
+    let [a, b, _, d] = hosts;
+    let waves: Vec<_> = preview.waves.iter().map(|wave| &wave.hosts).collect();
+    assert_eq!(waves, [&vec![b], &vec![a]]);
+    assert_eq!(preview.excluded, [(d, ExcludedReason::NotApplicable)]);
+}
+
+#[test]
 fn a_wave_of_a_selector_takes_its_hosts() {
     let world = world(9, "");
     let source = "release = \"app@2\"\nselector = \"true\"\n[[wave]]\n\

@@ -62,6 +62,7 @@ impl World {
             id: id.clone(),
             labels: Labels::default().edited(labels, []).unwrap(),
             facts: Facts::default(),
+            packages: None,
             enrolled_at: self.now,
             retired_at: None,
             certificate: Digest([0; 32]),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use comber_model::packages::{Package, PackageSummary};
 use comber_model::rollout::{Member, MemberState, Outcome, RollBack};
 use comber_model::wire::time::to_timestamp;
 use comber_model::{Link, Version};
@@ -31,6 +32,25 @@ pub(in crate::api) fn host(view: &HostView) -> wire::Host {
         desired_generation: view.desired.generation.0,
         desired_rollout: assignment.map_or_else(String::new, |a| a.rollout.to_string()),
         desired_release: assignment.map_or_else(String::new, |a| a.release.to_string()),
+        packages: host.packages.map(package_summary),
+    }
+}
+
+/// Which list of packages a host has.
+pub(in crate::api) fn package_summary(summary: PackageSummary) -> wire::PackageSummary {
+    wire::PackageSummary {
+        digest: summary.digest.0.to_vec(),
+        count: summary.count,
+    }
+}
+
+/// One installed package.
+pub(in crate::api) fn package(package: Package) -> wire::Package {
+    wire::Package {
+        purl: package.to_string(),
+        name: package.name,
+        version: package.version,
+        arch: package.arch,
     }
 }
 

@@ -8,7 +8,7 @@ mod rollout;
 
 pub(super) use event::event;
 pub(super) use freeze::freeze;
-pub(super) use host::{host, member, token};
+pub(super) use host::{host, member, package, package_summary, token};
 pub(super) use release::release;
 pub(super) use rollout::{explanation, hold, preview, rollout, rollout_row};
 

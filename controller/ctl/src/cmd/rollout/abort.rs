@@ -1,4 +1,4 @@
-//! `comber rollout abort`: stops for good, and with `--wait` returns when no host can activate any more.
+//! `comber rollout abort`: stops for good, and with `--wait` returns when no host can begin to activate any more.
 //!
 //! Invariant: `--wait` ends well only when the controller said that the fence is closed; run again, it waits again.
 
@@ -21,7 +21,7 @@ use crate::session::Session;
 use crate::status::{is_connection, transport_cause};
 use crate::watch::Ticker;
 
-/// Stops a rollout for good. Hosts that are active finish; with --wait it returns when no host can activate any more.
+/// Stops a rollout for good. Hosts that are active finish; with --wait it returns when no host can begin to activate any more.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   comber rollout abort r7 --wait
@@ -29,7 +29,7 @@ use crate::watch::Ticker;
 pub(crate) struct AbortArgs {
     /// For example r7; latest for the newest
     rollout: Option<String>,
-    /// Return only when no host can activate the release any more
+    /// Return only when no host can begin to activate the release any more
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -75,7 +75,7 @@ async fn abort(client: &Client, id: &str, wait: bool, session: &Session) -> Outc
         (false, true) => screen.print(&render::steered(&screen.view(), &rollout, "aborted", &[])),
         (false, false) => {
             let again = format!(
-                "comber rollout abort {id} --wait    (until no host can activate any more)"
+                "comber rollout abort {id} --wait    (until no host can begin to activate any more)"
             );
             screen.print(&render::steered(
                 &screen.view(),

@@ -62,10 +62,15 @@ fn incomplete(rollout: &Rollout) -> Outcome<()> {
     if back.failed + back.impossible == 0 {
         return Ok(());
     }
-    let what = format!(
-        "{} hosts could not go back, {} cannot",
-        back.failed, back.impossible
-    );
+    let count = |hosts: u32, what| (hosts > 0).then(|| format!("{hosts} {what}"));
+    let what: Vec<String> = [
+        count(back.failed, "tried to go back and failed"),
+        count(back.impossible, "have nothing to go back to"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let what = format!("not every host is back: {}", what.join(", "));
     Err(crate::error::CliError::new(Exit::HostsFailed, what)
         .hint(format!("comber rollout hosts {} shows them", rollout.id)))
 }

@@ -6,6 +6,7 @@ use comber_proto::agent::v1 as agent;
 use comber_proto::host::v1 as wire;
 use serde::Serialize;
 
+use super::packages::PackageSummary;
 use super::rollout::Member;
 use super::{filled, moment};
 use crate::render::host::agent_word;
@@ -26,6 +27,7 @@ pub(crate) struct Host {
     enrolled_at: Option<String>,
     retired_at: Option<String>,
     facts: Option<Facts>,
+    packages: Option<PackageSummary>,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,6 +43,18 @@ struct Facts {
     virtualization: String,
     agent_version: String,
     timezone: String,
+    disks: BTreeMap<String, Disk>,
+    boot_id: String,
+    booted_at: Option<String>,
+    failed_units: Vec<String>,
+    reboot_required: bool,
+    reboot_required_by: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Disk {
+    total_bytes: u64,
+    free_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,6 +121,7 @@ impl From<&wire::Host> for Host {
             enrolled_at: moment(host.enrolled_at),
             retired_at: moment(host.retired_at),
             facts: host.facts.as_ref().map(Facts::from),
+            packages: host.packages.as_ref().map(PackageSummary::from),
         }
     }
 }
@@ -115,6 +130,13 @@ impl From<&agent::Facts> for Facts {
     /// Nested as selectors name them: `facts.os.id`.
     fn from(facts: &agent::Facts) -> Self {
         let facts = facts.clone();
+        let disks = facts.disks.into_iter().map(|disk| {
+            let sizes = Disk {
+                total_bytes: disk.total_bytes,
+                free_bytes: disk.free_bytes,
+            };
+            (disk.mount, sizes)
+        });
         Self {
             os: Os {
                 id: facts.os_id,
@@ -134,6 +156,12 @@ impl From<&agent::Facts> for Facts {
             virtualization: facts.virtualization,
             agent_version: facts.agent_version,
             timezone: facts.timezone,
+            disks: disks.collect(),
+            boot_id: facts.boot_id,
+            booted_at: moment(facts.booted_at),
+            failed_units: facts.failed_units,
+            reboot_required: facts.reboot_required,
+            reboot_required_by: facts.reboot_required_by,
         }
     }
 }
