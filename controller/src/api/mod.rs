@@ -106,7 +106,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
 /// Load balancers and probes are told that the process ends before its connections are. Every service has the one state:
 /// they serve from the same core.
 async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
-    const SERVICES: [&str; 7] = [
+    const SERVICES: [&str; 8] = [
         "",
         agent_link_service_server::SERVICE_NAME,
         enrolment_service_server::SERVICE_NAME,
