@@ -4,7 +4,15 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SERVICES: [&str; 6] = ["agent", "enrolment", "event", "host", "release", "rollout"];
+const SERVICES: [&str; 7] = [
+    "agent",
+    "enrolment",
+    "event",
+    "freeze",
+    "host",
+    "release",
+    "rollout",
+];
 
 #[expect(
     clippy::disallowed_methods,

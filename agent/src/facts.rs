@@ -7,6 +7,7 @@
 
 mod disks;
 mod restart;
+mod timezone;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -102,6 +103,7 @@ impl Fixed {
             machine_id: clean(&text_of("/etc/machine-id")),
             virtualization: self.virtualization.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            timezone: timezone::read(Path::new("/")),
             disks: disks::read(),
             boot_id: clean(&text_of(&self.boot_id_file)),
             booted_at: booted_at(System::boot_time().unwrap_or(0)),

@@ -44,6 +44,8 @@ pub struct Facts {
     pub virtualization: String,
     /// Version of the agent.
     pub agent_version: String,
+    /// The time zone of its clock: a name such as `Europe/Berlin`, or the rule itself; empty where it shows UTC.
+    pub timezone: String,
     /// File systems on disks of the host, by mount point.
     pub disks: BTreeMap<String, DiskFacts>,
     /// The boot that the host runs in.
@@ -103,6 +105,7 @@ impl Facts {
             ("facts.machine_id", &self.machine_id),
             ("facts.virtualization", &self.virtualization),
             ("facts.agent_version", &self.agent_version),
+            ("facts.timezone", &self.timezone),
             ("facts.boot_id", &self.boot_id),
         ];
         let likes = self.os.like.iter().map(|like| ("facts.os.like", like));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::Zone;
 use crate::{AgentState, Amount, Percent, ReleaseId, RolloutId, duration};
 
 /// Why something does not move, and when that can change by itself at the earliest.
@@ -66,6 +67,22 @@ pub enum Hold {
     Requires { release: ReleaseId },
     /// A permit was given and the host has not begun to use it.
     PermitOpen { until: Timestamp },
+    /// The rollout is started and its time has not come.
+    Scheduled { at: Timestamp },
+    /// Everything is staged, and no window is open; `opens` is absent where none is in sight.
+    Window {
+        opens: Option<Timestamp>,
+        zone: Zone,
+    },
+    /// Everything is staged, and a freeze is in force until then; `opens` is when the host may move at the earliest.
+    Frozen {
+        freeze: String,
+        until: Timestamp,
+        opens: Option<Timestamp>,
+        zone: Zone,
+    },
+    /// Windows or freezes count by the host's own clock, and its zone is not known here.
+    ZoneUnknown { zone: String },
 }
 
 /// A soak's length, for display.
@@ -92,6 +109,10 @@ impl Hold {
             Self::Backoff { .. } => "backoff",
             Self::Requires { .. } => "requires",
             Self::PermitOpen { .. } => "permit_open",
+            Self::Scheduled { .. } => "scheduled",
+            Self::Window { .. } => "window",
+            Self::Frozen { .. } => "frozen",
+            Self::ZoneUnknown { .. } => "zone_unknown",
         }
     }
 
@@ -100,7 +121,9 @@ impl Hold {
         match self {
             Self::Soaking { until, .. }
             | Self::Backoff { until, .. }
-            | Self::PermitOpen { until } => Some(*until),
+            | Self::PermitOpen { until }
+            | Self::Scheduled { at: until } => Some(*until),
+            Self::Window { opens, .. } | Self::Frozen { opens, .. } => *opens,
             Self::AwaitingReceipt { deadline, .. } | Self::Working { deadline, .. } => {
                 Some(*deadline)
             }
@@ -113,7 +136,8 @@ impl Hold {
             | Self::GateSuccess { .. }
             | Self::InFlight { .. }
             | Self::HostBusy { .. }
-            | Self::Requires { .. } => None,
+            | Self::Requires { .. }
+            | Self::ZoneUnknown { .. } => None,
         }
     }
 }
@@ -193,6 +217,36 @@ impl fmt::Display for Hold {
                     "a permit is given and not yet used; it ends at {until:.0}"
                 )
             }
+            Self::Scheduled { at } => write!(f, "the rollout is started and begins at {at:.0}"),
+            Self::Window { opens, zone } => {
+                f.write_str("it is staged and waits for a window; ")?;
+                opening(f, *opens, zone)
+            }
+            Self::Frozen {
+                freeze,
+                until,
+                opens,
+                zone,
+            } => {
+                write!(
+                    f,
+                    "it is staged and frozen by {freeze} until {until:.0} ({}); ",
+                    zone.local(*until)
+                )?;
+                opening(f, *opens, zone)
+            }
+            Self::ZoneUnknown { zone } => write!(
+                f,
+                "its time zone {zone:?} is not known, so no window of it is; set one with: comber host label HOST timezone=Europe/Berlin"
+            ),
         }
+    }
+}
+
+/// When a host may move at the earliest, also by its own clock.
+fn opening(f: &mut fmt::Formatter<'_>, opens: Option<Timestamp>, zone: &Zone) -> fmt::Result {
+    match opens {
+        Some(at) => write!(f, "it may activate from {at:.0} on ({})", zone.local(at)),
+        None => f.write_str("none is in sight, so only other windows could move it"),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod amount;
 pub mod assignment;
+pub mod calendar;
 pub mod digest;
 pub mod duration;
 pub mod event;
@@ -33,5 +34,5 @@ pub use hold::Hold;
 pub use host::{AgentState, Host, HostStatus, Installed, Link};
 pub use invalid::Invalid;
 pub use labels::Labels;
-pub use names::{Generation, HostId, ReleaseId, ReleaseName, RolloutId, Version};
+pub use names::{FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, Version};
 pub use report::{Report, ReportResult};

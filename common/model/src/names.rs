@@ -12,6 +12,8 @@ use crate::Invalid;
 pub const HOST_ID_MAX: usize = 253;
 /// Longest release name in bytes; it becomes a directory name on hosts.
 pub const RELEASE_NAME_MAX: usize = 64;
+/// Longest name of a freeze in bytes.
+pub const FREEZE_NAME_MAX: usize = 64;
 /// Longest version in bytes; it becomes a directory name on hosts.
 pub const VERSION_MAX: usize = 64;
 
@@ -112,6 +114,15 @@ name!(
     VERSION_MAX,
     |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'+' | b'~'),
     "letters, digits, '-', '.', '_', '+' and '~'"
+);
+
+name!(
+    /// What a freeze of the fleet is called.
+    FreezeName,
+    "name",
+    FREEZE_NAME_MAX,
+    |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'),
+    "lower-case letters, digits, '-', '.' and '_'"
 );
 
 /// `name@version`: one published release.

@@ -104,6 +104,9 @@ pub(crate) enum Command {
     /// Plan, start, watch and steer rollouts
     #[command(subcommand)]
     Rollout(cmd::rollout::RolloutCommand),
+    /// Say when nothing may move in the whole fleet
+    #[command(subcommand)]
+    Freeze(cmd::freeze::FreezeCommand),
     /// Explain why a host or rollout is where it is
     #[command(subcommand)]
     Why(cmd::why::WhyCommand),

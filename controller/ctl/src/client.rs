@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use comber_proto::enrolment::v1::enrolment_service_client::EnrolmentServiceClient;
 use comber_proto::event::v1::event_service_client::EventServiceClient;
+use comber_proto::freeze::v1::freeze_service_client::FreezeServiceClient;
 use comber_proto::host::v1::host_service_client::HostServiceClient;
 use comber_proto::release::v1::release_service_client::ReleaseServiceClient;
 use comber_proto::rollout::v1::rollout_service_client::RolloutServiceClient;
@@ -103,6 +104,11 @@ impl Client {
     /// Rollouts.
     pub(crate) fn rollouts(&self) -> RolloutServiceClient<Channel> {
         RolloutServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// Freezes.
+    pub(crate) fn freezes(&self) -> FreezeServiceClient<Channel> {
+        FreezeServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
     }
 
     /// What happened.

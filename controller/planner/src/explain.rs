@@ -4,6 +4,7 @@ use comber_model::rollout::{Member, Outcome, Outcomes, RollBack, RolloutState};
 use comber_model::{Hold, HostId, Link, RolloutId};
 use jiff::Timestamp;
 
+use crate::windows::Leaves;
 use crate::{Fence, PlanInput, RolloutView, fence, gate, hold};
 
 /// One host in every rollout that it is a member of.
@@ -72,9 +73,10 @@ pub struct WaveExplanation {
 pub fn explain_host(input: &PlanInput, host: &HostId, now: Timestamp) -> Option<HostExplanation> {
     let view = input.hosts.get(host)?;
     let rollouts = input.rollouts.values().rev();
+    let leaves = Leaves::default();
     let explain = |rollout: &RolloutView| {
         let member = rollout.members.get(host)?;
-        Some(explain_member(input, rollout, member, now))
+        Some(explain_member(input, rollout, member, (&leaves, now)))
     };
     Some(HostExplanation {
         link: view.link,
@@ -103,9 +105,10 @@ pub fn explain_rollout(
         .filter_map(|host| view.members.get(host))
         .collect();
     members.sort_by_key(|member| (member.wave, member.order));
+    let leaves = Leaves::default();
     let members = members
         .into_iter()
-        .map(|member| explain_member(input, view, member, now));
+        .map(|member| explain_member(input, view, member, (&leaves, now)));
     Some(RolloutExplanation {
         state: rollout.state,
         outcomes: view.outcomes(),
@@ -123,14 +126,14 @@ fn explain_member(
     input: &PlanInput,
     view: &RolloutView,
     member: &Member,
-    now: Timestamp,
+    at: (&Leaves, Timestamp),
 ) -> MemberExplanation {
     MemberExplanation {
         rollout: view.rollout.id,
         host: member.host.clone(),
         wave: member.wave,
         outcome: member.outcome(),
-        hold: hold::of_member(input, view, member, now),
+        hold: hold::of_member(input, view, member, at),
         roll_back: member.roll_back.clone(),
     }
 }

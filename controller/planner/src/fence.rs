@@ -7,6 +7,7 @@ use comber_model::rollout::{ExcludedReason, Member, MemberState};
 use comber_model::{Grant, HostId, RolloutId};
 use jiff::Timestamp;
 
+use crate::windows::{Leave, Leaves};
 use crate::{HostView, PlanInput};
 
 /// Hosts that can still activate.
@@ -46,6 +47,31 @@ pub fn fence(input: &PlanInput, id: RolloutId, now: Timestamp) -> Fence {
         }
     }
     fence
+}
+
+/// Hosts of all rollouts that time holds now, by a freeze or for want of a window, and that hold a permit from before
+/// which they may still use. Whether a plan has taken it back already makes no difference.
+pub fn held_too_late(input: &PlanInput, now: Timestamp) -> Fence {
+    let leaves = Leaves::default();
+    let mut all = Fence::default();
+    for (id, view) in &input.rollouts {
+        let fence = fence(input, *id, now);
+        let is_shut = |host: &HostId| {
+            let (Some(member), Some(host)) = (view.members.get(host), input.hosts.get(host)) else {
+                return false;
+            };
+            let rollout = (*id, view.rollout.spec.as_ref());
+            let host = (&host.host, member.roll_back.is_some());
+            let leave = leaves.of(&input.freezes, rollout, host, now);
+            matches!(leave, Leave::Shut(_))
+        };
+        let before = all.open.len();
+        all.open.extend(fence.open.into_iter().filter(is_shut));
+        if all.open.len() > before {
+            all.until = all.until.max(fence.until);
+        }
+    }
+    all
 }
 
 /// True where the host has said that it will not, or did already, use the member's permit.

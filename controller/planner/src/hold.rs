@@ -8,6 +8,7 @@ use comber_model::{AgentState, Hold, Link};
 use jiff::Timestamp;
 
 use crate::steps::{assign, observe};
+use crate::windows::{Leave, Leaves};
 use crate::{HostView, PlanInput, RolloutView, attention, fence, gate, time};
 
 /// What holds a rollout as a whole.
@@ -22,6 +23,9 @@ pub(crate) fn of_rollout(rollout: &Rollout) -> Option<Hold> {
             Some(Hold::Halted { since, why })
         }
         RolloutState::RollingBack => Some(Hold::RollingBack),
+        RolloutState::Running if rollout.waves.is_empty() => {
+            rollout.spec.starts_at().map(|at| Hold::Scheduled { at })
+        }
         RolloutState::Running | RolloutState::Completed | RolloutState::Aborted => None,
     }
 }
@@ -59,7 +63,7 @@ pub(crate) fn of_member(
     input: &PlanInput,
     view: &RolloutView,
     member: &Member,
-    now: Timestamp,
+    (leaves, now): (&Leaves, Timestamp),
 ) -> Option<Hold> {
     let host = input.hosts.get(&member.host)?;
     let place = Place {
@@ -67,6 +71,7 @@ pub(crate) fn of_member(
         view,
         member,
         host,
+        leaves,
         now,
     };
     if member.roll_back == Some(RollBack::Wanted) {
@@ -94,6 +99,7 @@ struct Place<'a> {
     view: &'a RolloutView,
     member: &'a Member,
     host: &'a HostView,
+    leaves: &'a Leaves,
     now: Timestamp,
 }
 
@@ -194,8 +200,20 @@ impl Place<'_> {
             };
         }
         of_rollout(&self.view.rollout)
+            .or_else(|| self.shut())
             .or_else(|| self.full())
             .unwrap_or_else(|| self.at_work())
+    }
+
+    /// What windows and freezes say.
+    fn shut(&self) -> Option<Hold> {
+        let rollout = (self.view.rollout.id, self.view.rollout.spec.as_ref());
+        let goes_back = self.member.roll_back.is_some();
+        let host = (&self.host.host, goes_back);
+        match self.leaves.of(&self.input.freezes, rollout, host, self.now) {
+            Leave::Open { .. } => None,
+            Leave::Shut(hold) => Some(hold),
+        }
     }
 
     fn silence_deadline(&self, since: Timestamp) -> Option<Timestamp> {
@@ -260,7 +278,8 @@ impl Place<'_> {
                 until: grant.dead_at(),
             },
             (Some(_), None) if observe::waits_for_permit(self.member, self.host) => {
-                self.full().unwrap_or_else(|| self.at_work())
+                let held = self.shut().or_else(|| self.full());
+                held.unwrap_or_else(|| self.at_work())
             }
             (Some(_), None) => self.at_work(),
         }

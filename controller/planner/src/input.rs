@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use comber_model::calendar::Freeze;
 use comber_model::packages::Versions;
 use comber_model::release::Release;
 use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState};
 use comber_model::{
-    Desired, Generation, Grant, Host, HostId, HostStatus, Link, ReleaseId, RolloutId,
+    Desired, FreezeName, Generation, Grant, Host, HostId, HostStatus, Link, ReleaseId, RolloutId,
 };
 
 use jiff::Timestamp;
@@ -30,6 +31,8 @@ pub struct PlanInput {
     pub rollouts: BTreeMap<RolloutId, RolloutView>,
     /// Every published release.
     pub releases: BTreeMap<ReleaseId, Arc<Release>>,
+    /// When nothing may move in the whole fleet.
+    pub freezes: BTreeMap<FreezeName, Freeze>,
     /// Hosts whose facts, labels, enrolment or retirement changed since the last applied plan; all hosts after a
     /// restart. Only they are matched against selectors again.
     pub changed: BTreeSet<HostId>,

@@ -38,6 +38,8 @@
 //!   whose host is active for its generation, is in flight, however silent the host is and whatever was concluded.
 //! - A work clock runs from receipt and stands still while the connected host waits for its permit.
 //! - A host's work is taken away only while it is not in flight; once active it finishes alone.
+//! - No permit is given outside the windows of its rollout or within a freeze, and none lives on beyond them; one that
+//!   is in force when a freeze is added is taken back. Who began may end later.
 //! - A resumed rollout counts its budgets from the resume. One whose next gate is out of reach cannot be resumed.
 //! - A rollout that was rolled back rolls back again when a host returns late with the release.
 //! - Members that have ended, and those of closed waves, cost nothing per plan (`attention`): the cost follows the hosts
@@ -61,6 +63,7 @@ mod select;
 mod steps;
 mod tally;
 mod time;
+mod windows;
 
 use comber_model::rollout::Outcomes;
 use jiff::Timestamp;
@@ -71,10 +74,10 @@ pub use explain::{
     HostExplanation, MemberExplanation, RolloutExplanation, WaveExplanation, explain_host,
     explain_rollout,
 };
-pub use fence::{Fence, fence};
+pub use fence::{Fence, fence, held_too_late};
 pub use input::{HostView, PlanInput, RolloutView};
 pub use plan::{Plan, PlanReport, StepReport};
-pub use preview::{Preview, PreviewWave, exposure, preview, preview_as};
+pub use preview::{Preview, PreviewTimes, PreviewWave, exposure, preview, preview_as};
 pub use select::asked_packages;
 
 /// Plans everything that follows from the input at that time.

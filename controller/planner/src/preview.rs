@@ -1,11 +1,15 @@
 //! What a rollout would do, before it starts: the exact hosts of every wave, and how many a bad release would reach.
 
+use std::collections::BTreeMap;
+
+use comber_model::calendar::{Span, Zone};
 use comber_model::rollout::{ExcludedReason, RolloutSpec};
-use comber_model::{HostId, Invalid, Percent, RolloutId};
+use comber_model::{Host, HostId, Invalid, Percent, RolloutId};
 use jiff::Timestamp;
 
 use crate::select::{self, Selection};
 use crate::tally::WaveTally;
+use crate::windows::{self, Times};
 use crate::{PlanInput, gate};
 
 /// A rollout as it would be if it started now.
@@ -19,7 +23,27 @@ pub struct Preview {
     pub excluded: Vec<(HostId, ExcludedReason)>,
     /// Hosts that a release failing on every host would be activated on before the rollout stops by itself.
     pub exposed: usize,
+    /// When it would select its hosts and open its first wave, where that is later than now.
+    pub starts_at: Option<Timestamp>,
+    /// When its hosts may move, by the zone that they keep; empty where nothing of time holds them.
+    pub times: Vec<PreviewTimes>,
 }
+
+/// When the hosts of one zone may move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewTimes {
+    /// Whose clock counts.
+    pub zone: String,
+    /// How many they are.
+    pub hosts: usize,
+    /// False where no zone of that name is known; they are held then.
+    pub is_known: bool,
+    /// The next times in which they may begin to activate; none where they never may.
+    pub coming: Vec<Span>,
+}
+
+/// Times that a preview shows for each zone.
+const TIMES_SHOWN: usize = 3;
 
 /// One wave of a preview.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +71,7 @@ pub fn preview_as(
     input: &PlanInput,
     spec: &RolloutSpec,
     id: RolloutId,
-    _now: Timestamp,
+    now: Timestamp,
 ) -> Result<Preview, Vec<Invalid>> {
     let selection = selection(input, spec, id)?;
     let sizes: Vec<usize> = selection.waves.iter().map(Vec::len).collect();
@@ -63,7 +87,12 @@ pub fn preview_as(
                 .min(hosts.len()),
         });
     let excluded = selection.not_applicable.iter();
+    let starts_at = spec.starts_at().filter(|at| *at > now);
+    let hosts = selection.waves.iter().flatten();
+    let hosts = hosts.filter_map(|host| Some(&input.hosts.get(*host)?.host));
     Ok(Preview {
+        starts_at,
+        times: times(input, spec, hosts, starts_at.unwrap_or(now)),
         total: sizes.iter().sum::<usize>() + selection.not_applicable.len(),
         waves: waves.collect(),
         excluded: excluded
@@ -71,6 +100,47 @@ pub fn preview_as(
             .collect(),
         exposed: reach(spec, &sizes, Percent::ALL),
     })
+}
+
+/// When the hosts may move, zone by zone.
+fn times<'a>(
+    input: &PlanInput,
+    spec: &RolloutSpec,
+    hosts: impl Iterator<Item = &'a Host>,
+    now: Timestamp,
+) -> Vec<PreviewTimes> {
+    if windows::is_free(&input.freezes, spec, false) {
+        return Vec::new();
+    }
+    // Where no host's own clock counts, one answer is that of all.
+    let named = spec.windows.zone.to_string();
+    let by_host = windows::asks_the_host(&input.freezes, spec);
+    let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
+    for host in hosts {
+        let name = if by_host {
+            windows::zone_name(host)
+        } else {
+            &named
+        };
+        *zones.entry(name).or_insert(0) += 1;
+    }
+    let times = zones.into_iter().map(|(name, hosts)| {
+        let zone: Option<Zone> = if by_host {
+            name.parse().ok()
+        } else {
+            Some(Zone::utc())
+        };
+        let coming = zone
+            .as_ref()
+            .map(|zone| Times::new(&input.freezes, spec, zone).coming(now, TIMES_SHOWN));
+        PreviewTimes {
+            zone: name.to_owned(),
+            hosts,
+            is_known: zone.is_some(),
+            coming: coming.unwrap_or_default(),
+        }
+    });
+    times.collect()
 }
 
 /// Hosts that a release failing on this share of hosts, evenly spread, would be activated on before the rollout stops

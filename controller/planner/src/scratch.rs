@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use crate::overlay::Overlay;
 use crate::tally::Tally;
+use crate::windows::{Leave, Leaves};
 use crate::{HostView, Plan, PlanInput, attention};
 
 /// What the steps work on.
@@ -41,6 +42,7 @@ pub(crate) struct Scratch<'a> {
     desired: Overlay<'a, Desired>,
     events: Vec<Event>,
     wake: Option<Timestamp>,
+    leaves: Leaves,
 }
 
 /// Hosts to look at, by name.
@@ -78,7 +80,17 @@ impl<'a> Scratch<'a> {
             desired: Overlay::default(),
             events: Vec::new(),
             wake: None,
+            leaves: Leaves::default(),
         }
+    }
+
+    /// Whether the member's host may begin to activate now, as far as time goes.
+    pub(crate) fn leave(&self, id: RolloutId, member: &Member, view: &HostView) -> Leave {
+        let goes_back = member.roll_back.is_some();
+        let spec = &self.rollout(id).spec;
+        let freezes = &self.input.freezes;
+        self.leaves
+            .of(freezes, (id, spec), (&view.host, goes_back), self.now)
     }
 
     /// The rollouts in one of `states`, by number.

@@ -62,6 +62,15 @@ pub const TABLE: &[(&str, Needs)] = &[
         Needs::Operator,
     ),
     ("/comber.event.v1.EventService/WatchEvents", Needs::Operator),
+    ("/comber.freeze.v1.FreezeService/AddFreeze", Needs::Operator),
+    (
+        "/comber.freeze.v1.FreezeService/ListFreezes",
+        Needs::Operator,
+    ),
+    (
+        "/comber.freeze.v1.FreezeService/RemoveFreeze",
+        Needs::Operator,
+    ),
     ("/comber.host.v1.HostService/ListHosts", Needs::Operator),
     ("/comber.host.v1.HostService/GetHost", Needs::Operator),
     ("/comber.host.v1.HostService/LabelHosts", Needs::Operator),

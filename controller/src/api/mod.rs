@@ -7,6 +7,7 @@ pub mod access;
 mod agent_link;
 mod enrolment;
 mod event;
+mod freeze;
 mod host;
 mod packages;
 mod release;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use comber_proto::agent::v1::agent_link_service_server::{self, AgentLinkServiceServer};
 use comber_proto::enrolment::v1::enrolment_service_server::{self, EnrolmentServiceServer};
 use comber_proto::event::v1::event_service_server::{self, EventServiceServer};
+use comber_proto::freeze::v1::freeze_service_server::{self, FreezeServiceServer};
 use comber_proto::host::v1::host_service_server::{self, HostServiceServer};
 use comber_proto::release::v1::release_service_server::{self, ReleaseServiceServer};
 use comber_proto::rollout::v1::rollout_service_server::{self, RolloutServiceServer};
@@ -75,6 +77,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
     let rollouts = RolloutServiceServer::new(rollouts).max_decoding_message_size(MESSAGE_MAX);
     let hosts =
         HostServiceServer::new(host::Hosts::new(core())).max_decoding_message_size(MESSAGE_MAX);
+    let freezes = FreezeServiceServer::new(freeze::Freezes::new(core()));
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();
     task::spawn(
@@ -92,6 +95,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(releases)
         .add_service(rollouts)
         .add_service(hosts)
+        .add_service(freezes.max_decoding_message_size(MESSAGE_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_MAX))
         .add_service(health)
         .add_service(reflection().build_v1()?)
@@ -102,7 +106,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
 /// Load balancers and probes are told that the process ends before its connections are. Every service has the one state:
 /// they serve from the same core.
 async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
-    const SERVICES: [&str; 7] = [
+    const SERVICES: [&str; 8] = [
         "",
         agent_link_service_server::SERVICE_NAME,
         enrolment_service_server::SERVICE_NAME,
@@ -110,6 +114,7 @@ async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
         rollout_service_server::SERVICE_NAME,
         host_service_server::SERVICE_NAME,
         event_service_server::SERVICE_NAME,
+        freeze_service_server::SERVICE_NAME,
     ];
     for status in [ServingStatus::Serving, ServingStatus::NotServing] {
         for service in SERVICES {

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
+use comber_model::calendar::Freeze;
 use comber_model::event::{Event, EventKind};
 use comber_model::release::Release;
 use comber_model::rollout::Rollout;
-use comber_model::{Host, HostId, HostStatus};
+use comber_model::{FreezeName, Host, HostId, HostStatus};
 use comber_planner::HostView;
 use jiff::Timestamp;
 
@@ -98,6 +99,25 @@ impl Edit<'_> {
             .input
             .releases
             .insert(release.id(), Arc::new(release));
+        self.plan = true;
+    }
+
+    /// Adds or replaces a freeze.
+    pub(crate) fn put_freeze(&mut self, freeze: Freeze, events: Vec<Op>) {
+        let mut group = vec![put(records::freeze_key(&freeze.name), &freeze)];
+        group.extend(events);
+        self.changes.group(group);
+        let freezes = &mut self.world.input.freezes;
+        freezes.insert(freeze.name.clone(), freeze);
+        self.plan = true;
+    }
+
+    /// Removes a freeze.
+    pub(crate) fn remove_freeze(&mut self, name: &FreezeName, events: Vec<Op>) {
+        let mut group = vec![delete(records::freeze_key(name))];
+        group.extend(events);
+        self.changes.group(group);
+        self.world.input.freezes.remove(name);
         self.plan = true;
     }
 

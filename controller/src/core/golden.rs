@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comber_model::assignment::Desired;
+use comber_model::calendar::{Freeze, FreezeTime};
 use comber_model::event::{Event, EventKind};
 use comber_model::facts::DiskFacts;
 use comber_model::host::AttemptStatus;
@@ -404,7 +405,7 @@ fn words_that_were_ever_stored() {
         "host_enrolled host_labelled host_retired operator_enrolled token_created token_revoked release_published \
          release_deleted rollout_created rollout_started rollout_paused rollout_resumed rollout_halted \
          rollout_rolling_back rollout_rolled_back rollout_completed rollout_aborted rollout_fenced wave_opened \
-         wave_passed outcome_changed host_rolled_back",
+         wave_passed outcome_changed host_rolled_back freeze_added freeze_removed",
     );
     words::<TokenKind>("host operator");
 }
@@ -440,6 +441,50 @@ fn reasons_of_halts() {
         let (at, wave) = (at(3), 1);
         golden(&name, &Halt { at, wave, reason });
     }
+}
+
+#[test]
+fn freezes_and_times() {
+    let when = |text: &str, title: Option<&str>| FreezeTime {
+        when: text.parse().unwrap(),
+        title: title.map(ToOwned::to_owned),
+    };
+    golden(
+        "freeze",
+        &Freeze {
+            name: "year-end".parse().unwrap(),
+            reason: "nobody is there".into(),
+            zone: "Europe/Berlin".to_owned().try_into().unwrap(),
+            times: vec![
+                when("12-20..01-06", None),
+                when(
+                    "2026-11-26T00:00:00..2026-11-27T00:00:00 FREQ=YEARLY;BYMONTH=11;BYDAY=4TH",
+                    Some("Thanksgiving"),
+                ),
+                when("2026-12-01T18:00..2026-12-02T06:00 UTC", None),
+            ],
+            author: "anna".into(),
+            created_at: at(1),
+        },
+    );
+    let spec = RolloutSpec::parse(
+        r#"
+release = "webapp@2.4.1"
+selector = "true"
+start_at = 2026-12-01T22:00:00
+[windows]
+allow = ["Mon..Fri 22:00-05:00", "second Tuesday 20:00-23:00"]
+freeze = ["12-24..12-26"]
+zone = "Europe/Berlin"
+must_end_within = "30m"
+until = "2026-12-24T12:00:00Z"
+after_deadline = "ignore"
+roll_back = "hold"
+[[wave]]
+hosts = "rest"
+"#,
+    );
+    golden("rollout_spec_windows", &spec.unwrap());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use comber_model::assignment::Desired;
+use comber_model::calendar::Freeze;
 use comber_model::release::Release;
 use comber_model::rollout::{Member, Rollout};
 use comber_model::{Host, HostId, HostStatus, Link, RolloutId};
@@ -45,6 +46,9 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>)
     }
     for release in all::<Release>(store, records::RELEASES)? {
         world.input.releases.insert(release.id(), Arc::new(release));
+    }
+    for freeze in all::<Freeze>(store, records::FREEZES)? {
+        world.input.freezes.insert(freeze.name.clone(), freeze);
     }
     for token in all::<Token>(store, records::TOKENS)? {
         world.tokens.insert(token.id(), token);

@@ -16,6 +16,7 @@ mod agents;
 mod changes;
 mod edit;
 mod error;
+mod freezes;
 mod hosts;
 mod load;
 mod meta;

@@ -4,7 +4,7 @@
 //! version before. `tests/golden` keeps files of every record kind and version, for ever.
 
 use comber_model::event::Event;
-use comber_model::{HostId, ReleaseId, RolloutId};
+use comber_model::{FreezeName, HostId, ReleaseId, RolloutId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,8 @@ pub(crate) const ROLLOUTS: &str = "/v1/o/";
 pub(crate) const MEMBERS: &str = "/v1/m/";
 /// Prefix of events.
 pub(crate) const EVENTS: &str = "/v1/e/";
+/// Prefix of freezes.
+pub(crate) const FREEZES: &str = "/v1/f/";
 /// Prefix of lists of packages.
 pub(crate) const PACKAGES: &str = "/v1/p/";
 /// Prefix of tokens.
@@ -97,6 +99,11 @@ pub(crate) fn members_prefix(id: RolloutId) -> String {
 /// A host's record in a rollout.
 pub(crate) fn member_key(id: RolloutId, host: &HostId) -> String {
     format!("{}{host}", members_prefix(id))
+}
+
+/// A freeze's record.
+pub(crate) fn freeze_key(name: &FreezeName) -> String {
+    format!("{FREEZES}{name}")
 }
 
 /// An event's record.

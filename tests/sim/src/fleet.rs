@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use comber_machine::{Answer, Epoch, Event};
 use comber_model::assignment::Desired;
+use comber_model::calendar::{Freeze, FreezeTime, ZoneChoice};
 use comber_model::rollout::{Rollout, RolloutSpec, RolloutState};
 use comber_model::{
     Digest, Facts, Generation, HostId, HostStatus, Labels, Link, RolloutId, Version,
@@ -186,6 +187,44 @@ impl Fleet {
             }
         }
         self.now = end;
+    }
+
+    /// Adds a freeze by the clock of each host.
+    ///
+    /// # Panics
+    ///
+    /// Where the text is wrong: simulations write right ones.
+    pub fn freeze(&mut self, when: &str) {
+        let freeze = Freeze {
+            name: "sim".parse().expect("is a name"),
+            reason: "sim".to_owned(),
+            zone: ZoneChoice::Host,
+            times: vec![FreezeTime {
+                when: when.parse().expect("simulations write right times"),
+                title: None,
+            }],
+            author: "sim".to_owned(),
+            created_at: self.now,
+        };
+        self.say(|| format!("frozen {when}"));
+        let freezes = &mut self.controller.input.freezes;
+        freezes.insert(freeze.name.clone(), freeze);
+        self.nudge();
+    }
+
+    /// Says which zone's time a host keeps.
+    ///
+    /// # Panics
+    ///
+    /// Never: the label is well-formed.
+    pub fn keep_time(&mut self, index: usize, zone: &str) {
+        let id = self.hosts[index].id.clone();
+        let input = &mut self.controller.input;
+        if let Some(view) = input.hosts.get_mut(&id) {
+            let label = [("timezone".to_owned(), zone.to_owned())];
+            view.host.labels = view.host.labels.edited(label, []).expect("is a label");
+            input.changed.insert(id);
+        }
     }
 
     /// Where a rollout stands.

@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use comber_model::calendar::{Stretch, Zone};
 use comber_model::rollout::RolloutState;
+use comber_model::{Generation, RolloutId};
 use comber_planner::Command;
 use comber_sim::{Behaviour, Faults, Fleet};
 
@@ -225,5 +227,93 @@ fn rolling_back_takes_every_host_to_what_it_had() {
                 host.active
             );
         }
+    });
+}
+
+const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"];
+
+/// Windows of some minutes in every third hour, and at night a long one; told in each zone's own time.
+fn random_windows(fleet: &mut Fleet) -> Vec<String> {
+    let mut windows: Vec<String> = (0..24)
+        .step_by(3)
+        .map(|hour| {
+            let (from, length) = (fleet.below(30), 5 + fleet.below(24));
+            format!("daily {hour:02}:{from:02}-{hour:02}:{:02}", from + length)
+        })
+        .collect();
+    windows.push("daily 03:00-05:00".to_owned());
+    windows
+}
+
+/// By the clock on each host's wall, at the moment at which the activation really began. A host that has not heard of
+/// a freeze may use the permit that it has, for as long as that lives.
+fn look_at_walls(
+    fleet: &Fleet,
+    id: RolloutId,
+    windows: &[String],
+    frozen: (&str, jiff::Timestamp),
+) {
+    let stretch = |text: &str| -> Stretch { text.parse().unwrap() };
+    let windows: Vec<Stretch> = windows.iter().map(|text| stretch(text)).collect();
+    let (freeze, known) = (stretch(frozen.0), frozen.1 + Duration::from_secs(35));
+    for host in &fleet.hosts {
+        let record = &fleet.input().hosts[&host.id].host;
+        let zone: Zone = record.labels.get("timezone").unwrap().parse().unwrap();
+        let begun: Vec<&(jiff::Timestamp, RolloutId, Generation)> = host
+            .activations
+            .iter()
+            .filter(|(_, of, _)| *of == id)
+            .collect();
+        for (at, _, _) in begun {
+            let wall = zone.wall(*at);
+            let is_open = windows.iter().any(|window| window.reads(wall));
+            assert!(is_open, "{} began at {at}, {wall} in {zone}", host.id);
+            let is_frozen = *at > known && freeze.reads(wall);
+            assert!(!is_frozen, "{} began at {at}, in the freeze", host.id);
+        }
+    }
+}
+
+#[test]
+fn no_host_begins_outside_of_its_windows_or_in_a_freeze_whatever_fails() {
+    for_seeds(|fleet| {
+        fleet.publish(1, Behaviour::default());
+        for index in 0..HOSTS {
+            let zone = ZONES[usize::try_from(fleet.below(4)).unwrap()];
+            fleet.keep_time(index, zone);
+        }
+        fleet.run(Duration::from_mins(1));
+        fleet.faults = HARSH;
+        let windows = random_windows(fleet);
+        let margin = fleet.below(2) * 60;
+        let file =
+            format!("{PATIENT}[windows]\nallow = {windows:?}\nmust_end_within = \"{margin}s\"\n");
+        // Crashes count as failed attempts: the gates must not ask for more than the faults leave.
+        let mut text = spec(1, &file)
+            .replace(
+                "max_in_flight = 2",
+                "max_in_flight = 2\ngate = { success = \"0%\" }",
+            )
+            .replace(
+                "hosts = \"rest\"",
+                "hosts = \"rest\"\ngate = { success = \"0%\" }",
+            );
+        if fleet.below(2) == 0 {
+            text = text.replace("permit = \"30s\"", "permit = \"30s\"\ndisconnected = true");
+        }
+        let id = fleet.roll_out(1, &text);
+        let wait = Duration::from_millis(fleet.below(5_400_000));
+        fleet.run(wait);
+        let since = fleet.now;
+        let freeze = "2027-01-15T00:00..2027-01-15T10:00";
+        fleet.freeze(freeze);
+        fleet.run(HOUR);
+        fleet.faults = Faults::default();
+        fleet.run(22 * HOUR);
+        look_at_walls(fleet, id, &windows, (freeze, since));
+        fleet.look_at_truth(id);
+        assert_eq!(fleet.state(id), RolloutState::Completed);
+        let outcomes = fleet.input().rollouts[&id].outcomes();
+        assert_eq!(outcomes.pending + outcomes.unreached, 0, "{outcomes:?}");
     });
 }

@@ -4,6 +4,7 @@ mod member;
 mod outcome;
 mod spec;
 mod state;
+mod windows;
 
 pub use member::{AttemptClock, Member, MemberState, RollBack};
 pub use outcome::{ExcludedReason, Outcome, Outcomes};
@@ -12,3 +13,4 @@ pub use spec::{
     Unreached, WaveSize, WaveSpec,
 };
 pub use state::{Halt, HaltReason, RollBackScope, Rollout, RolloutState, WaveProgress};
+pub use windows::{AfterDeadline, WayBack, Windows};

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::windows::Windows;
+use crate::calendar::{Moment, Zone, ZoneChoice};
 use crate::{Amount, FailureClass, Invalid, Percent, ReleaseId, duration};
 
 /// Most waves of one rollout.
@@ -36,6 +39,12 @@ pub struct RolloutSpec {
     /// Which failures are tried again.
     #[serde(default)]
     pub retry: Retry,
+    /// When a started rollout selects its hosts and opens its first wave; at once where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Moment>,
+    /// When hosts may begin to activate.
+    #[serde(default, skip_serializing_if = "Windows::is_default")]
+    pub windows: Windows,
     /// The waves in their order. Hosts that no wave takes are an error, found when the rollout is planned.
     #[serde(rename = "wave")]
     pub waves: Vec<WaveSpec>,
@@ -380,6 +389,8 @@ impl RolloutSpec {
         self.pace_problems(&mut found);
         self.retry_problems(&mut found);
         self.wave_problems(&mut found);
+        self.windows.problems(&mut found);
+        self.start_problems(&mut found);
         if self.budget.silent.after.is_zero() {
             found.push(Invalid::new("budget.silent.after", "is 0s, must be longer"));
         }
@@ -390,6 +401,26 @@ impl RolloutSpec {
             ));
         }
         found
+    }
+
+    /// When its first wave may open at the earliest.
+    pub fn starts_at(&self) -> Option<Timestamp> {
+        let zone = match &self.windows.zone {
+            ZoneChoice::Named(zone) => zone.clone(),
+            ZoneChoice::Host => Zone::utc(),
+        };
+        self.start_at.map(|start| start.instant(&zone))
+    }
+
+    /// A rollout starts everywhere at once, so its start cannot be read from each host's own clock.
+    fn start_problems(&self, found: &mut Vec<Invalid>) {
+        let by_wall = matches!(self.start_at, Some(Moment::Wall(_)));
+        if by_wall && self.windows.zone == ZoneChoice::Host {
+            found.push(Invalid::new(
+                "start_at",
+                "needs an offset such as Z or +01:00, or a zone in windows.zone, since hosts stand in several",
+            ));
+        }
     }
 
     /// What people call a wave.

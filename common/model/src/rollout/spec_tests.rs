@@ -134,3 +134,66 @@ fn pauses_double_up_to_an_hour() {
     assert_eq!(retry.pause_after(3), Duration::from_mins(4));
     assert_eq!(retry.pause_after(60), Duration::from_hours(1));
 }
+
+#[test]
+fn times_are_read_and_what_cannot_be_meant_is_refused() {
+    let file = |times: &str| {
+        format!("release = \"a@1\"\nselector = \"true\"\n{times}\n[[wave]]\nhosts = \"rest\"")
+    };
+    let spec = RolloutSpec::parse(&file(
+        "start_at = 2026-12-01T22:00:00\n[windows]\nzone = \"Europe/Berlin\"\nallow = [\"Mon..Fri 22:00-05:00\"]\nuntil = \"2026-12-24T12:00:00Z\"\nafter_deadline = \"ignore\"\nmust_end_within = \"30m\"",
+    ))
+    .unwrap();
+    assert_eq!(
+        spec.starts_at().unwrap().to_string(),
+        "2026-12-01T21:00:00Z"
+    );
+    let json = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<RolloutSpec>(&json).unwrap(), spec);
+    for (times, named) in [
+        (
+            "start_at = 2026-12-01T22:00:00",
+            "start_at: needs an offset",
+        ),
+        ("[windows]\nallow = [\"Mo..Fri\"]", "not understood"),
+        (
+            "[windows]\nzone = \"Europe/Berlni\"",
+            "did you mean Europe/Berlin",
+        ),
+        (
+            "[windows]\nafter_deadline = \"ignore\"",
+            "windows.after_deadline: is \"ignore\"",
+        ),
+        (
+            "[windows]\nuntil = 2026-12-01T22:00:00Z",
+            "windows.until: is a deadline of windows",
+        ),
+        (
+            "[windows]\nmust_end_within = \"1h\"",
+            "windows.must_end_within: needs windows.allow",
+        ),
+        (
+            "[windows]\nallow = [\"Mon 22:00-23:00\"]\nmust_end_within = \"1h\"",
+            "as long as every window",
+        ),
+        (
+            "[windows]\nallow = [\"Mon\"]\nmust_end_within = \"25h\"",
+            "is longer than 24h",
+        ),
+    ] {
+        let text = problems(&file(times));
+        assert!(text.contains(named), "{times:?}: {text}");
+    }
+}
+
+#[test]
+fn a_rollout_without_times_is_stored_as_before() {
+    let spec =
+        RolloutSpec::parse("release = \"a@1\"\nselector = \"true\"\n[[wave]]\nhosts = \"rest\"")
+            .unwrap();
+    let json = serde_json::to_string(&spec).unwrap();
+    assert!(
+        !json.contains("windows") && !json.contains("start_at"),
+        "{json}"
+    );
+}

@@ -5,6 +5,7 @@
 pub(crate) mod completion;
 pub(crate) mod context;
 pub(crate) mod events;
+pub(crate) mod freeze;
 pub(crate) mod help;
 pub(crate) mod host;
 pub(crate) mod init;

@@ -203,6 +203,7 @@ fn about(view: &View, host: &Host) -> String {
             ("failed units", facts.failed_units.join(" ")),
             ("packages", packages(host)),
             ("agent", facts.agent_version),
+            ("time zone", facts.timezone),
             ("enrolled", view.ago(host.enrolled_at)),
         ],
     )

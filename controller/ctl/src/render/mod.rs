@@ -6,6 +6,7 @@
 mod context;
 mod error;
 mod event;
+mod freeze;
 mod host;
 pub(crate) mod json;
 mod outcomes;
@@ -24,6 +25,7 @@ mod why;
 pub(crate) use context::contexts;
 pub(crate) use error::error;
 pub(crate) use event::{event_line, events};
+pub(crate) use freeze::{freeze_added, freezes};
 pub(crate) use host::{host, hosts, members};
 pub(crate) use packages::packages;
 pub(crate) use plan::plan;

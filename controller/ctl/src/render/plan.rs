@@ -6,7 +6,7 @@ use comber_proto::rollout::v1::PreviewRolloutResponse;
 
 use super::table::{Table, number, prose, text};
 use super::text::{bytes, hosts, hosts_are, next, wrap};
-use super::{Paint, View};
+use super::{Paint, View, at, instant};
 
 /// The waves, who is set aside, and the numbers to decide by.
 pub(crate) fn plan(view: &View, file: &str, plan: &PreviewRolloutResponse, all: bool) -> String {
@@ -17,6 +17,7 @@ pub(crate) fn plan(view: &View, file: &str, plan: &PreviewRolloutResponse, all: 
     let mut out = summary(view, plan);
     out.push_str(&waves(view, plan, all));
     out.push_str(&excluded(view, plan, all));
+    out.push_str(&times(view, plan));
     out.push_str(&next(
         view,
         &[format!("comber rollout create {file} --start --watch")],
@@ -86,6 +87,33 @@ fn waves(view: &View, plan: &PreviewRolloutResponse, all: bool) -> String {
             let first = format!("{}: ", wave.name);
             out.push_str(&wrap(view, &first, &wave.hosts.join(" ")));
         }
+    }
+    out
+}
+
+/// When hosts may move, by the clocks that count.
+fn times(view: &View, plan: &PreviewRolloutResponse) -> String {
+    let mut out = String::new();
+    if let Some(start) = at(plan.starts_at) {
+        let left = view.left(plan.starts_at).unwrap_or_default();
+        let text = format!(
+            "hosts are selected and the first wave opens at {} ({left})",
+            instant(start)
+        );
+        out.push_str(&wrap(view, "", &text));
+    }
+    for times in &plan.times {
+        let first = format!("windows in {} ({}): ", times.zone, hosts(times.hosts));
+        let spans: Vec<&str> = times.spans.iter().map(|span| span.text.as_str()).collect();
+        let problem = if !times.known {
+            "no such time zone is known, so these hosts are held; label them with timezone=NAME"
+        } else if spans.is_empty() {
+            "none is in sight, so these hosts would never move"
+        } else {
+            out.push_str(&wrap(view, &first, &spans.join("; ")));
+            continue;
+        };
+        out.push_str(&view.paint(Paint::Bad, &wrap(view, &first, problem)));
     }
     out
 }

@@ -2,10 +2,11 @@
 //! anew; the diff is the review.
 
 use comber_proto::enrolment::v1::{IdentityKind, Token};
+use comber_proto::freeze::v1::{AddFreezeResponse, Freeze, FreezeTime};
 use comber_proto::host::v1::{ExplainHostResponse, GetHostResponse, ListPackagesResponse};
 use comber_proto::rollout::v1::{
     AwaitFenceResponse, ExplainRolloutResponse, PreviewExcluded, PreviewRolloutResponse,
-    PreviewWave, RolloutState,
+    PreviewSpan, PreviewTimes, PreviewWave, RolloutState,
 };
 use console::measure_text_width;
 use insta::assert_snapshot;
@@ -127,6 +128,38 @@ fn plans() {
         bytes: 308_000_000,
         already: 2,
         disconnected: 1,
+        starts_at: ago(-7200),
+        times: vec![
+            PreviewTimes {
+                zone: "Europe/Berlin".to_owned(),
+                hosts: 20,
+                known: true,
+                spans: vec![
+                    PreviewSpan {
+                        from: ago(-7200),
+                        until: ago(-32_400),
+                        text: "Tue 24 Nov 2026 22:00 to Wed 25 Nov 2026 05:00".to_owned(),
+                    },
+                    PreviewSpan {
+                        from: ago(-90_000),
+                        until: None,
+                        text: "from Wed 25 Nov 2026 22:00 on".to_owned(),
+                    },
+                ],
+            },
+            PreviewTimes {
+                zone: "Mars/Base".to_owned(),
+                hosts: 1,
+                known: false,
+                spans: Vec::new(),
+            },
+            PreviewTimes {
+                zone: "UTC".to_owned(),
+                hosts: 4,
+                known: true,
+                spans: Vec::new(),
+            },
+        ],
     };
     both("plan", |view| plan(view, "webapp.toml", &preview, false));
     both("plan_all", |view| plan(view, "webapp.toml", &preview, true));
@@ -139,6 +172,50 @@ fn plans() {
         )
     });
     shape("plan_json", &json::Plan::from(&preview));
+}
+
+#[test]
+fn freeze_tables() {
+    let freeze = |name: &str, whens: &[&str], next: Option<(i64, i64)>| Freeze {
+        name: name.to_owned(),
+        reason: "nobody is there".to_owned(),
+        zone: "host".to_owned(),
+        times: whens
+            .iter()
+            .map(|when| FreezeTime {
+                when: (*when).to_owned(),
+                title: String::new(),
+            })
+            .collect(),
+        created_by: "anna".to_owned(),
+        created_at: ago(60),
+        next_from: next.and_then(|(from, _)| ago(from)),
+        next_until: next.and_then(|(_, until)| ago(until)),
+    };
+    let all = [
+        freeze("incident", &["2026-11-24"], Some((7200, -7200))),
+        freeze("past", &["2020-01-01"], None),
+        freeze(
+            "year-end",
+            &["12-20..01-06", "Sat", "Sun", "Fri"],
+            Some((-864_000, -1_728_000)),
+        ),
+    ];
+    both("freeze_list", |view| freezes(view, &all));
+    both("freeze_list_empty", |view| freezes(view, &[]));
+    let answer = AddFreezeResponse {
+        freeze: None,
+        open_permits: 3,
+        fenced_at: ago(-65),
+    };
+    both("freeze_added", |view| freeze_added(view, &all[0], &answer));
+    both("freeze_added_for_later", |view| {
+        freeze_added(view, &all[2], &AddFreezeResponse::default())
+    });
+    shape(
+        "freeze_added_json",
+        &json::AddedFreeze::new(&all[2], &answer),
+    );
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Rules about what hosts are told: one assignment, a rising generation, permits only where they may be.
 
+use std::time::Duration;
+
 use comber_model::rollout::{Member, MemberState, RollBack, RollBackScope, RolloutState};
 use comber_model::{Action, AgentState, Assignment, Desired, Grant, HostId};
 
-use super::Findings;
 use super::after::{After, is_active};
+use super::{Findings, windows};
 use crate::HostView;
 
 pub(super) fn check(after: &After<'_>, findings: &mut Findings) {
@@ -65,6 +67,10 @@ fn standing(
             id,
             format!("{host} has a permit of {id}, which is {}", rollout.state),
         );
+    }
+    if desired.grant.is_some() && !is_active(view, member) {
+        let rollout = (rollout, assignment.rolls_back);
+        windows::standing(after, &view.host, rollout, findings);
     }
     if desired.grant.is_some() && desired.grant != member.grant {
         findings.fatal(
@@ -270,9 +276,17 @@ fn permitted(
     let Some(rollout) = after.rollout(id) else {
         return;
     };
-    if grant.granted_at != after.now || grant.ttl != rollout.spec.pace.permit {
+    let may_be_cut = grant.ttl < rollout.spec.pace.permit && grant.ttl >= Duration::from_secs(1);
+    if grant.granted_at != after.now || !(may_be_cut || grant.ttl == rollout.spec.pace.permit) {
         findings.fatal(id, format!("the permit of {host} has the wrong life"));
     }
+    windows::permit(
+        after,
+        &view.host,
+        (rollout, assignment.rolls_back),
+        grant,
+        findings,
+    );
     let asks = view.status.as_ref().is_some_and(|status| {
         let attempt = status.attempt.as_ref();
         status.state == AgentState::AwaitingPermit

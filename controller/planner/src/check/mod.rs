@@ -7,6 +7,7 @@ mod after;
 mod hosts;
 mod members;
 mod rollouts;
+mod windows;
 
 use std::collections::BTreeSet;
 

@@ -118,6 +118,9 @@ fn waves(
         if before.is_some() || now.is_none() {
             continue;
         }
+        if wave == 0 && new.spec.starts_at().is_some_and(|at| after.now < at) {
+            findings.fatal(id, format!("wave 1 of {id} opens before its start"));
+        }
         let has_hosts = members
             .iter()
             .any(|m| usize::from(m.wave) == wave && is_present(m));

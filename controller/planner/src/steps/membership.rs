@@ -18,7 +18,9 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
     for id in scratch.rollouts_in(&RolloutState::ALL) {
         let state = scratch.state(id);
         if scratch.rollout(id).waves.is_empty() {
-            if state == RolloutState::Running {
+            let starts_at = scratch.rollout(id).spec.starts_at();
+            let is_time = starts_at.is_none_or(|at| at <= scratch.now);
+            if state == RolloutState::Running && is_time {
                 select_first(scratch, id);
             }
         } else if !changed.is_empty() {

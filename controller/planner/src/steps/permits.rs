@@ -1,15 +1,19 @@
-//! Gives permits to hosts that ask, within what may be down at once, and takes permits back where a rollout is held.
+//! Gives permits to hosts that ask, within their windows and what may be down at once, and takes permits back where a
+//! rollout is held or a freeze has begun.
 //!
 //! Only a host that is connected and asks gets one, and only for the request it made: a permit lying about unused
 //! would count as a host that is down.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use comber_model::rollout::{AttemptClock, Member, MemberState, RollBack, RolloutState};
 use comber_model::{Grant, HostId, Nonce, RolloutId};
+use jiff::Timestamp;
 
 use super::observe::{is_assigned, waits_for_permit};
 use crate::scratch::Scratch;
+use crate::windows::Leave;
 use crate::{HostView, fence, gate, time};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
@@ -43,7 +47,10 @@ fn withdraw(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
         let Some(member) = scratch.member(id, host) else {
             continue;
         };
-        let keeps = may_activate(scratch.state(id), member) && member.grant.is_some();
+        let is_open = scratch
+            .host(host)
+            .is_some_and(|view| matches!(scratch.leave(id, member, view), Leave::Open { .. }));
+        let keeps = may_activate(scratch.state(id), member) && member.grant.is_some() && is_open;
         if keeps || scratch.own_assignment(id, host).is_none() {
             continue;
         }
@@ -54,21 +61,31 @@ fn withdraw(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
 }
 
 fn give(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
-    let mut asking: Vec<(u16, u32, &HostId, Nonce)> = Vec::new();
+    let mut asking: Vec<(u16, u32, &HostId, Nonce, Duration)> = Vec::new();
+    let mut opens = None;
     for host in hosts {
         let (Some(view), Some(member)) = (scratch.host(host), scratch.member(id, host)) else {
             continue;
         };
         if let Some(nonce) = request(scratch, id, member, view) {
-            asking.push((member.wave, member.order, *host, nonce));
+            match scratch.leave(id, member, view) {
+                Leave::Open { until } => {
+                    let life = life(scratch, id, until);
+                    asking.push((member.wave, member.order, *host, nonce, life));
+                }
+                Leave::Shut(hold) => opens = opens.into_iter().chain(hold.until()).min(),
+            }
         }
+    }
+    if let Some(opens) = opens {
+        scratch.wake_at(opens);
     }
     if asking.is_empty() {
         return;
     }
     asking.sort();
     let mut in_flight = in_flight_by_wave(scratch, id, hosts);
-    for (wave, _, host, nonce) in asking {
+    for (wave, _, host, nonce, life) in asking {
         let down = in_flight.entry(wave).or_insert(0);
         let index = usize::from(wave);
         let present = scratch.tally(id).wave(index).present() as usize;
@@ -81,7 +98,7 @@ fn give(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
             .is_some_and(|v| fence::is_in_flight(&member, v, scratch.now));
         if counts_already || *down < limit {
             *down += usize::from(!counts_already);
-            grant(scratch, id, member, nonce);
+            grant(scratch, id, member, (nonce, life));
         }
     }
 }
@@ -129,8 +146,23 @@ fn in_flight_by_wave(
     counts
 }
 
-fn grant(scratch: &mut Scratch<'_>, id: RolloutId, mut member: Member, nonce: Nonce) {
-    let ttl = scratch.rollout(id).spec.pace.permit;
+/// How long a permit may live: never beyond what is open, in whole seconds, so that it is stored as it is.
+fn life(scratch: &Scratch<'_>, id: RolloutId, until: Timestamp) -> Duration {
+    let whole = scratch.rollout(id).spec.pace.permit;
+    let left = time::between(scratch.now, until);
+    if left < whole {
+        Duration::from_secs(left.as_secs())
+    } else {
+        whole
+    }
+}
+
+fn grant(
+    scratch: &mut Scratch<'_>,
+    id: RolloutId,
+    mut member: Member,
+    (nonce, ttl): (Nonce, Duration),
+) {
     let grant = Grant {
         nonce,
         granted_at: scratch.now,

@@ -11,10 +11,13 @@ use crate::{gate, time};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
     for id in scratch.rollouts_in(&[RolloutState::Running, RolloutState::Paused]) {
+        let is_running = scratch.state(id) == RolloutState::Running;
         if scratch.rollout(id).waves.is_empty() {
+            if let Some(at) = scratch.rollout(id).spec.starts_at().filter(|_| is_running) {
+                scratch.wake_at(at);
+            }
             continue;
         }
-        let is_running = scratch.state(id) == RolloutState::Running;
         match gate::last_open(scratch.rollout(id)) {
             None if is_running => open(scratch, id, 0),
             None => {}

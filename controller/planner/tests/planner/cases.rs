@@ -26,7 +26,22 @@ pub(crate) struct Knobs {
     soak: u8,
     success: u8,
     priority: u8,
+    start_later: bool,
+    windows: usize,
 }
+
+/// Times for rollouts that begin at midnight UTC and take some hours; the first hold nothing back.
+const WINDOWS: [&str; 9] = [
+    "",
+    "",
+    "",
+    "allow = [\"daily 00:10-00:40\", \"daily 01:00-02:00\", \"daily 05:50-06:30\"]",
+    "allow = [\"daily 05:45-06:00\", \"daily 07:00-09:00\"]\nzone = \"Asia/Kathmandu\"\nmust_end_within = \"5m\"",
+    "freeze = [\"daily 00:20-01:10\"]",
+    "allow = [\"Wed\"]\nuntil = \"2026-11-24T01:30:00\"\nafter_deadline = \"ignore\"",
+    "allow = [\"2020-01-01\"]",
+    "allow = [\"Tue 00:00-00:25\", \"Tue 00:50-12:00\"]\nroll_back = \"hold\"",
+];
 
 pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
     let first = (
@@ -46,10 +61,12 @@ pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
         0..30u8,
         0..101u8,
         0..4u8,
+        (proptest::bool::weighted(0.1), 0..WINDOWS.len()),
     );
     (first, second).prop_map(|(first, second)| {
         let (canary, waves, at_once, failures, unreached, silent) = first;
-        let (permit, disconnected, attempt, retries, on_halt, soak, success, priority) = second;
+        let (permit, disconnected, attempt, retries, on_halt, soak, success, priority, times) =
+            second;
         Knobs {
             canary,
             waves,
@@ -65,6 +82,8 @@ pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
             soak,
             success,
             priority,
+            start_later: times.0,
+            windows: times.1,
         }
     })
 }
@@ -75,8 +94,13 @@ impl Knobs {
         let priority = ["low", "medium", "high", "emergency"][usize::from(self.priority)];
         let counts_as = if self.silent.1 { "failed" } else { "pending" };
         let (unreached, unreached_max) = self.unreached;
+        let start = if self.start_later {
+            "start_at = 2026-11-24T00:30:00Z\n"
+        } else {
+            ""
+        };
         let mut text = format!(
-            "release = \"{release}\"\nselector = 'labels.role == \"web\"'\n\
+            "{start}release = \"{release}\"\nselector = 'labels.role == \"web\"'\n\
              on_halt = \"{on_halt}\"\npriority = \"{priority}\"\n[budget]\n\
              failures = {{ max = {} }}\n\
              unreached = {{ after = \"{unreached}m\", max = \"{unreached_max}%\" }}\n\
@@ -92,6 +116,7 @@ impl Knobs {
             self.retries,
             self.retries / 2,
         );
+        let _ = writeln!(text, "[windows]\n{}", WINDOWS[self.windows]);
         for wave in 1..=self.waves {
             let hosts = if wave == self.waves {
                 "\"rest\"".to_owned()
@@ -125,7 +150,18 @@ pub(crate) enum Op {
     Retire(u8),
     Enrol,
     Restart,
+    /// The label that says the host's zone.
+    Zone(u8, usize),
+    Freeze(usize),
+    Thaw,
 }
+
+const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "Mars/Base"];
+const FREEZES: [&str; 3] = [
+    "2026-11-24",
+    "daily 00:30-00:50",
+    "2026-11-24T00:15..2026-11-24T01:20 UTC",
+];
 
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
@@ -142,6 +178,9 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (0..9u8).prop_map(Op::Retire),
         1 => Just(Op::Enrol),
         1 => Just(Op::Restart),
+        1 => (0..9u8, 0..ZONES.len()).prop_map(|(host, zone)| Op::Zone(host, zone)),
+        1 => (0..FREEZES.len()).prop_map(Op::Freeze),
+        2 => Just(Op::Thaw),
     ]
 }
 
@@ -179,7 +218,10 @@ pub(crate) fn begin(case: &Case) -> World {
         world.publish(release, "");
     }
     for number in 0..case.hosts {
-        let host = world.enrol(&format!("h{number}"), &[("role", "web")]);
+        let zone = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "UTC", "Mars/Base"];
+        let zone = zone[usize::from(number) % zone.len()];
+        let labels = [("role", "web"), ("timezone", zone)];
+        let host = world.enrol(&format!("h{number}"), &labels);
         if number % 3 != 0 {
             world.install(&host, &"app@1".parse().unwrap());
         }
@@ -256,6 +298,9 @@ pub(crate) fn apply(world: &mut World, op: &Op) {
             world.enrol(&format!("n{}", hosts.len()), &[("role", "web")]);
         }
         Op::Restart => world.restart(),
+        Op::Zone(index, zone) => world.label(&host(index), "timezone", ZONES[*zone]),
+        Op::Freeze(which) => world.freeze("random", FREEZES[*which]),
+        Op::Thaw => world.thaw("random"),
     }
 }
 

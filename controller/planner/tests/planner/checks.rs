@@ -1,6 +1,8 @@
 //! `check` finds every planted fault: plans that were made rightly and then spoiled in one place.
 
-use comber_model::rollout::{ExcludedReason, MemberState, Outcomes, RollBack, RolloutState};
+use comber_model::rollout::{
+    ExcludedReason, MemberState, Outcomes, RollBack, RolloutSpec, RolloutState,
+};
 use comber_model::{Action, Generation, HostId, Nonce, RolloutId, Version};
 use comber_planner::{Command, Finding, Plan, Severity, check, plan};
 
@@ -251,6 +253,69 @@ fn check_finds_permits_that_may_not_be() {
     let plan = made(&world);
     world.set_link(&plan.desired[0].0, false);
     found(&world, &plan, Severity::Fatal, "did not ask for");
+}
+
+/// The rollout's file as if it had been written otherwise.
+fn rewritten(world: &mut World, change: impl FnOnce(&mut RolloutSpec)) {
+    let mut rollout = world.view(R1).rollout.clone();
+    let mut spec = rollout.spec.as_ref().clone();
+    change(&mut spec);
+    rollout.spec = std::sync::Arc::new(spec);
+    world.input.put_rollout(rollout);
+}
+
+#[test]
+fn check_finds_permits_outside_of_windows_and_within_freezes() {
+    let (mut world, _) = asking();
+    let plan = made(&world);
+    world.freeze("today", "2026-11-24");
+    found(&world, &plan, Severity::Fatal, "within a freeze");
+    world.thaw("today");
+    let pinned = world.now;
+    for (allow, margin) in [
+        ("2020-01-01", 0),
+        // The window ends within the life of the permit, or too soon after it for the margin.
+        ("2026-11-24 00:00-00:01", 0),
+        ("2026-11-24 00:00-00:10", 9),
+    ] {
+        rewritten(&mut world, |spec| {
+            spec.windows.allow = vec![allow.parse().unwrap()];
+            spec.windows.must_end_within = std::time::Duration::from_mins(margin);
+            spec.pace.permit = std::time::Duration::from_mins(2);
+        });
+        let mut plan = plan.clone();
+        let mut grant = plan.desired[0].1.grant.unwrap();
+        grant.ttl = std::time::Duration::from_mins(2);
+        plan.desired[0].1.grant = Some(grant);
+        for (_, member) in &mut plan.members {
+            member.grant = member.grant.and(Some(grant));
+        }
+        assert_eq!(world.now, pinned);
+        found(&world, &plan, Severity::Fatal, "outside its windows");
+    }
+}
+
+#[test]
+fn check_finds_a_permit_that_a_freeze_should_have_taken_back() {
+    let (mut world, _) = asking();
+    world.delivers = false;
+    world.plan();
+    world.freeze("today", "2026-11-24");
+    let mut plan = made(&world);
+    assert!(plan.desired[0].1.grant.is_none(), "{plan:#?}");
+    plan.desired.clear();
+    found(&world, &plan, Severity::Fatal, "within a freeze");
+}
+
+#[test]
+fn check_finds_a_rollout_that_begins_before_its_start() {
+    let mut world = unplanned();
+    let mut plan = made(&world);
+    rewritten(&mut world, |spec| {
+        spec.start_at = Some("2027-01-01T00:00:00Z".parse().unwrap());
+    });
+    plan.rollouts[0].spec = world.view(R1).rollout.spec.clone();
+    found(&world, &plan, Severity::Fatal, "opens before its start");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use comber_model::calendar::{Stretch, Zone, ZoneChoice};
 use comber_model::rollout::{
-    AttemptClock, CountsAs, MemberState, Outcome, Outcomes, RollBack, RolloutState,
+    AttemptClock, CountsAs, MemberState, Outcome, Outcomes, Priority, RollBack, RolloutState,
+    WayBack,
 };
-use comber_model::{Action, FailureClass, HostId, Link, RolloutId};
+use comber_model::{Action, FailureClass, Grant, HostId, Link, RolloutId};
 use comber_planner::{Plan, PlanInput, RolloutView, explain_host, explain_rollout, outcomes, plan};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -154,6 +156,7 @@ proptest! {
                 hosts: world.input.hosts.clone(),
                 rollouts: rollouts.map(|(id, view)| (*id, fresh(view))).collect(),
                 releases: world.input.releases.clone(),
+                freezes: world.input.freezes.clone(),
                 changed: world.input.changed.clone(),
             };
             assert_eq!(&plan(&input, world.now).0, made);
@@ -235,6 +238,32 @@ proptest! {
         explore(&case, |world, made| {
             assert_eq!(comber_planner::check(&world.input, made, world.now), Vec::new());
         }, nothing);
+    }
+
+    /// By the clock on the host's wall at that very instant. A host that has not yet heard of a freeze may use the
+    /// permit that it has, for as long as that lives.
+    #[test]
+    fn no_activation_outside_windows_unless_the_policy_says_so(case in case()) {
+        let mut case = case;
+        // A permit from before a host was moved to another zone is good by the clock that it had then.
+        case.ops.retain(|op| !matches!(op, Op::Zone(..)));
+        explore(&case, no_plan, |world| {
+            for (host, id, goes_back, at) in &world.activations {
+                if *at == world.now {
+                    assert_was_allowed(world, host, (*id, *goes_back));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn no_rollout_begins_before_its_start(case in case()) {
+        explore(&case, no_plan, |world| {
+            for view in world.input.rollouts.values() {
+                let early = view.rollout.spec.starts_at().is_some_and(|at| world.now < at);
+                assert!(!early || view.members.is_empty(), "{:?}", view.rollout);
+            }
+        });
     }
 
     #[test]
@@ -363,6 +392,7 @@ fn random_cases_reach_every_state_and_end() {
         "awaiting_receipt",
         "backoff",
         "draft",
+        "frozen",
         "gate_success",
         "halted",
         "host_busy",
@@ -371,9 +401,12 @@ fn random_cases_reach_every_state_and_end() {
         "paused",
         "permit_open",
         "rolling_back",
+        "scheduled",
         "soaking",
         "wave_closed",
+        "window",
         "working",
+        "zone_unknown",
     ];
     assert_eq!(held.into_iter().collect::<Vec<_>>(), expected);
 }
@@ -424,4 +457,42 @@ fn assert_gate_held(world: &World, plan: &Plan, id: RolloutId, wave: usize) {
         succeeded >= needed,
         "wave {wave} opened with {succeeded} of {counted:#?}"
     );
+}
+
+#[track_caller]
+fn assert_was_allowed(world: &World, host: &HostId, (id, goes_back): (RolloutId, bool)) {
+    let spec = &world.view(id).rollout.spec;
+    let record = &world.input.hosts[host].host;
+    let windows = &spec.windows;
+    let passes = goes_back && windows.roll_back == WayBack::Pass;
+    if spec.priority == Priority::Emergency || passes {
+        return;
+    }
+    let own: Option<Zone> = record.labels.get("timezone").unwrap_or("UTC").parse().ok();
+    let reads = |stretches: &[Stretch], zone: &Option<Zone>| {
+        stretches.iter().any(|stretch| {
+            let zone = stretch.zone().or(zone.as_ref()).expect("its zone is known");
+            stretch.reads(zone.wall(world.now))
+        })
+    };
+    let zone = match &windows.zone {
+        ZoneChoice::Named(zone) => Some(zone.clone()),
+        ZoneChoice::Host => own.clone(),
+    };
+    let from = zone.as_ref().and_then(|zone| windows.ignored_from(zone));
+    let ignored = from.is_some_and(|from| from <= world.now);
+    let is_open = windows.allow.is_empty() || ignored || reads(&windows.allow, &zone);
+    let (allow, now) = (&windows.allow, world.now);
+    assert!(
+        is_open,
+        "{host} activates {id} outside of {allow:?} at {now}"
+    );
+    let is_frozen = reads(&windows.freeze, &zone);
+    assert!(!is_frozen, "{host} activates {id} in {:?}", windows.freeze);
+    for freeze in world.input.freezes.values() {
+        let longest = spec.pace.permit + Grant::MARGIN;
+        let is_known = freeze.created_at.checked_add(longest).unwrap() < now;
+        let is_frozen = is_known && reads(&freeze.stretches(), &own);
+        assert!(!is_frozen, "{host} activates {id} in {freeze:?} at {now}");
+    }
 }

@@ -9,6 +9,7 @@
 //! rollout <<toml               create; start r1, pause r1, resume r1, abort r1, rollback r1
 //! host HOSTS VERB              asks, activates, commits, succeeds, fails CLASS TEXT, breaks CLASS TEXT,
 //!                              finds it not applicable TEXT, goes silent, returns, is retired, label k=v
+//! freeze NAME WHEN             nothing moves then, by each host's clock; thaw NAME takes it away
 //! deliver off                  hosts hear nothing new until `deliver on`
 //! at +5m | restart             time passes; the controller starts again
 //! show r1, why host NAME, why r1, outcomes r1, preview r1, fence r1, desired NAME, wake
@@ -21,7 +22,9 @@ use std::fmt::Write as _;
 use comber_model::event::EventKind;
 use comber_model::rollout::Outcomes;
 use comber_model::{FailureClass, HostId, RolloutId, duration};
-use comber_planner::{Command, explain_host, explain_rollout, exposure, fence, preview_as};
+use comber_planner::{
+    Command, explain_host, explain_rollout, exposure, fence, held_too_late, preview_as,
+};
 
 use crate::fleet::End;
 use crate::world::World;
@@ -102,6 +105,20 @@ impl Script {
             ["at", time] => {
                 let time = duration::parse(time.strip_prefix('+').unwrap()).unwrap();
                 self.world.advance(time);
+            }
+            ["freeze", name, when @ ..] => {
+                self.world.freeze(name, &when.join(" "));
+                self.world.plan();
+                let fence = held_too_late(&self.world.input, self.world.now);
+                if let Some(until) = fence.until {
+                    let hosts: Vec<&str> = fence.open.iter().map(HostId::as_str).collect();
+                    let hosts = hosts.join(" ");
+                    let _ = writeln!(out, "too late for: {hosts}; until {}", self.time(until));
+                }
+            }
+            ["thaw", name] => {
+                self.world.thaw(name);
+                self.world.plan();
             }
             ["restart"] => {
                 self.world.restart();
@@ -335,6 +352,22 @@ impl Script {
                     let hosts: Vec<&str> = wave.hosts.iter().map(HostId::as_str).collect();
                     let (name, max) = (wave.name, wave.max_in_flight);
                     let _ = writeln!(out, "{name}: {} (at once: {max})", hosts.join(" "));
+                }
+                if let Some(at) = preview.starts_at {
+                    let _ = writeln!(out, "starts at {at}");
+                }
+                for times in preview.times {
+                    let spans = times.coming.iter().map(|span| {
+                        if span.until == jiff::Timestamp::MAX {
+                            format!("from {} on", span.from)
+                        } else {
+                            format!("{}..{}", span.from, span.until)
+                        }
+                    });
+                    let spans: Vec<String> = spans.collect();
+                    let known = if times.is_known { "" } else { " (unknown)" };
+                    let (zone, hosts) = (times.zone, times.hosts);
+                    let _ = writeln!(out, "{hosts} hosts by {zone}{known}: {}", spans.join(", "));
                 }
                 for (host, reason) in preview.excluded {
                     let _ = writeln!(out, "excluded: {host}, {reason}");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use comber_model::calendar::{Freeze, FreezeTime, ZoneChoice};
 use comber_model::event::Event;
 use comber_model::release::{Manifest, Release};
 use comber_model::rollout::{Member, Rollout, RolloutSpec, RolloutState};
@@ -28,6 +29,8 @@ pub(crate) struct World {
     pub(crate) hook: fn(&Self, &Plan),
     /// Aborted rollouts whose fence has closed.
     pub(crate) fenced: BTreeSet<RolloutId>,
+    /// Every activation so far: who, for whom, whether it goes back, when.
+    pub(crate) activations: Vec<(HostId, RolloutId, bool, Timestamp)>,
     /// Whether hosts hear of a new desired state at once.
     pub(crate) delivers: bool,
 }
@@ -45,6 +48,7 @@ impl World {
             next_wake: None,
             hook: |_, _| {},
             fenced: BTreeSet::new(),
+            activations: Vec::new(),
             delivers: true,
         }
     }
@@ -183,6 +187,11 @@ impl World {
         let agent = self.agents.get_mut(host).unwrap();
         let done = agent.activate(is_up, self.now);
         let forward = agent.works_for().filter(|_| done);
+        if let Some(attempt) = agent.status.attempt.as_ref().filter(|_| done) {
+            let goes_back = forward != Some(attempt.rollout);
+            self.activations
+                .push((host.clone(), attempt.rollout, goes_back, self.now));
+        }
         assert!(
             !forward.is_some_and(|id| self.fenced.contains(&id)),
             "{host} activates after the fence has closed"
@@ -216,6 +225,27 @@ impl World {
         let set = [(key.to_owned(), value.to_owned())];
         view.host.labels = view.host.labels.edited(set, []).unwrap();
         self.input.changed.insert(host.clone());
+    }
+
+    /// Adds a freeze, by the clock of each host.
+    pub(crate) fn freeze(&mut self, name: &str, when: &str) {
+        let freeze = Freeze {
+            name: name.parse().unwrap(),
+            reason: "a test".to_owned(),
+            zone: ZoneChoice::Host,
+            times: vec![FreezeTime {
+                when: when.parse().unwrap(),
+                title: None,
+            }],
+            author: "anna".to_owned(),
+            created_at: self.now,
+        };
+        freeze.check().unwrap();
+        self.input.freezes.insert(freeze.name.clone(), freeze);
+    }
+
+    pub(crate) fn thaw(&mut self, name: &str) {
+        self.input.freezes.remove(&name.parse().unwrap());
     }
 
     pub(crate) fn retire(&mut self, host: &HostId) {

@@ -1,11 +1,13 @@
 //! Records as the messages that people and pipelines see. Pure; nothing is left out silently.
 
 mod event;
+mod freeze;
 mod host;
 mod release;
 mod rollout;
 
 pub(super) use event::event;
+pub(super) use freeze::freeze;
 pub(super) use host::{host, member, package, package_summary, token};
 pub(super) use release::release;
 pub(super) use rollout::{explanation, hold, preview, rollout, rollout_row};
@@ -26,7 +28,7 @@ fn outcomes(counts: Outcomes) -> wire::Outcomes {
 }
 
 /// A count for the wire.
-fn count(number: usize) -> u32 {
+pub(super) fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 

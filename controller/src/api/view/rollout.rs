@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use comber_model::calendar::Zone;
 use comber_model::rollout::{
     Member, MemberState, Outcome, Outcomes, Priority, RollBack, RolloutSpec, RolloutState,
 };
 use comber_model::wire::time::to_timestamp;
 use comber_model::{Hold, HostId};
-use comber_planner::{PlanInput, Preview, RolloutExplanation, RolloutView, explain_rollout};
+use comber_planner::{
+    PlanInput, Preview, PreviewTimes, RolloutExplanation, RolloutView, explain_rollout,
+};
 use comber_proto::rollout::v1 as wire;
 use jiff::Timestamp;
 
@@ -191,6 +194,37 @@ pub(in crate::api) fn preview(
         bytes: carried.saturating_mul((hosts().count() - already) as u64),
         already: count(already),
         disconnected: count(hosts().filter(away).count()),
+        starts_at: preview.starts_at.map(to_timestamp),
+        times: preview.times.iter().map(times).collect(),
+    }
+}
+
+fn times(times: &PreviewTimes) -> wire::PreviewTimes {
+    let zone = times.zone.parse().unwrap_or_else(|_| Zone::utc());
+    let spans = times.coming.iter().map(|span| {
+        let until = Some(span.until).filter(|until| *until < Timestamp::MAX);
+        let from = zone
+            .wall(span.from)
+            .strftime("%a %d %b %Y %H:%M")
+            .to_string();
+        let text = match until.map(|until| zone.wall(until)) {
+            None => format!("from {from} on"),
+            Some(end) if end.date() == zone.wall(span.from).date() => {
+                format!("{from} to {}", end.strftime("%H:%M"))
+            }
+            Some(end) => format!("{from} to {}", end.strftime("%a %d %b %Y %H:%M")),
+        };
+        wire::PreviewSpan {
+            from: Some(to_timestamp(span.from)),
+            until: until.map(to_timestamp),
+            text,
+        }
+    });
+    wire::PreviewTimes {
+        zone: times.zone.clone(),
+        hosts: count(times.hosts),
+        known: times.is_known,
+        spans: spans.collect(),
     }
 }
 

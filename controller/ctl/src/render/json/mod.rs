@@ -5,6 +5,7 @@
 
 mod event;
 mod explain;
+mod freeze;
 mod host;
 mod packages;
 mod release;
@@ -13,6 +14,7 @@ mod token;
 
 pub(crate) use event::Event;
 pub(crate) use explain::{HostExplanation, RolloutExplanation};
+pub(crate) use freeze::{AddedFreeze, Freeze, Freezes};
 pub(crate) use host::{Changed, Host, HostDetail, Hosts};
 pub(crate) use packages::HostPackages;
 pub(crate) use release::{Built, Published, Release, Releases};

@@ -136,6 +136,23 @@ pub(crate) struct Plan {
     disconnected: u32,
     waves: Vec<PlanWave>,
     excluded: Vec<PlanExcluded>,
+    starts_at: Option<String>,
+    times: Vec<PlanTimes>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlanTimes {
+    zone: String,
+    hosts: u32,
+    known: bool,
+    spans: Vec<PlanSpan>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlanSpan {
+    from: Option<String>,
+    until: Option<String>,
+    text: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -283,6 +300,24 @@ impl From<&wire::PreviewRolloutResponse> for Plan {
             disconnected: plan.disconnected,
             waves: plan.waves.iter().map(wave).collect(),
             excluded: plan.excluded.iter().map(excluded).collect(),
+            starts_at: moment(plan.starts_at),
+            times: plan.times.iter().map(PlanTimes::from).collect(),
+        }
+    }
+}
+
+impl From<&wire::PreviewTimes> for PlanTimes {
+    fn from(times: &wire::PreviewTimes) -> Self {
+        let span = |span: &wire::PreviewSpan| PlanSpan {
+            from: moment(span.from),
+            until: moment(span.until),
+            text: span.text.clone(),
+        };
+        Self {
+            zone: times.zone.clone(),
+            hosts: times.hosts,
+            known: times.known,
+            spans: times.spans.iter().map(span).collect(),
         }
     }
 }
