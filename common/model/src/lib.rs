@@ -15,6 +15,7 @@ pub mod host;
 pub mod invalid;
 pub mod labels;
 pub mod names;
+mod order;
 pub mod release;
 pub mod report;
 pub mod rollout;
