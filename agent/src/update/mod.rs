@@ -19,14 +19,13 @@ mod files;
 pub(crate) mod itself;
 pub(crate) mod launch;
 mod service;
-mod versions;
 pub(crate) mod watch;
 
+pub use comber_model::order::is_newer;
 pub use files::{
     Child, Decision, FORM, Order, Phase, Progress, Proof, Seen, Side, UpdateError, UpdateFiles,
 };
 pub use itself::Itself;
 pub use launch::LaunchError;
 pub use service::{ServiceError, ServiceKind, WATCH_UNIT};
-pub use versions::is_newer;
 pub use watch::WatchError;

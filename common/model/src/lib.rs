@@ -16,6 +16,7 @@ pub mod host;
 pub mod invalid;
 pub mod labels;
 pub mod names;
+pub mod order;
 pub mod packages;
 pub mod release;
 pub mod report;

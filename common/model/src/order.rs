@@ -1,9 +1,19 @@
-//! Which of two versions of the agent is newer.
+//! Which of two versions is the newer one.
 //!
-//! Pure. The order is that of Debian's packages, since an upgrade of the package must count above an older agent on the
-//! shelf; a `-` is read as `~`, so that 1.0-rc1 comes before 1.0 whichever way it is written.
+//! Pure. The order is that of Debian's packages (deb-version(5)), so that the agent on the shelf and the one of a package are
+//! compared as the package manager compares them; a `-` is read as `~`, so that 1.0-rc1 comes before 1.0 whichever way it is
+//! written.
 
 use std::cmp::Ordering;
+
+use crate::Version;
+
+impl Version {
+    /// True where this one is older than the other: `1.9` than `1.10`, `2.0~rc1` than `2.0`.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        is_newer(other.as_str(), self.as_str())
+    }
+}
 
 /// Whether `one` is newer than `other`.
 pub fn is_newer(one: &str, other: &str) -> bool {

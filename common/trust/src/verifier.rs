@@ -1,0 +1,373 @@
+//! Looks at a repository through whoever relays it, and believes only what the publisher's keys vouch for.
+//!
+//! The library's own store is neither atomic nor complete, so it only ever sees a private directory made from our record, and
+//! what it found is compared with the record once more. Reads and writes that directory and the record. Invariant: the record
+//! only moves forward, and only to metadata that verifies from the root in it; on any error it stays as it was.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use comber_model::{ReleaseId, ReleaseName};
+use comber_runtime::fsx;
+use jiff::Timestamp as Instant;
+use thiserror::Error;
+use tough::schema::{RoleType, Root, Signed as SignedRole, Snapshot, Targets, Timestamp};
+use tough::{
+    ExpirationEnforcement, Limits, Repository, RepositoryLoader, Transport, TransportError,
+    TransportErrorKind, TransportStream,
+};
+use url::Url;
+
+use crate::entry::{self, Entry};
+use crate::record::{Record, RecordError};
+
+/// Tighter than the library's own: a root of ten keys has 5 kB, a list of 10,000 releases 5 MB.
+const LIMITS: Limits = Limits {
+    max_root_size: 256 << 10,
+    max_targets_size: 8 << 20,
+    max_timestamp_size: 16 << 10,
+    max_snapshot_size: 64 << 10,
+    max_root_updates: 256,
+};
+/// A base for names; nothing is ever asked for at it.
+const BASE: &str = "comber://repository/";
+
+/// The bytes of a file, or `None` where there is no such file.
+pub type Fetching<'a> = Pin<Box<dyn Future<Output = io::Result<Option<Vec<u8>>>> + Send + 'a>>;
+
+/// Where metadata comes from: anybody; it is not trusted.
+pub trait Source: Send + Sync + 'static {
+    /// Asks for a file such as `3.root.json`. However much comes, no more than the role's limit is used.
+    fn fetch<'a>(&'a self, name: &'a str) -> Fetching<'a>;
+}
+
+/// A directory as a source.
+#[derive(Debug, Clone)]
+pub struct Directory(pub PathBuf);
+
+impl Source for Directory {
+    fn fetch<'a>(&'a self, name: &'a str) -> Fetching<'a> {
+        let path = self.0.join(name);
+        Box::pin(async move {
+            match fsx::read_limited(&path, LIMITS.max_targets_size) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(io::Error::new(error.kind(), error)),
+            }
+        })
+    }
+}
+
+/// What the publisher lists, proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// Versions of root, timestamp, snapshot and targets.
+    pub versions: [u64; 4],
+    /// The releases.
+    pub releases: BTreeMap<ReleaseId, Entry>,
+    /// Lowest counter that is still installed, by product.
+    pub floors: BTreeMap<ReleaseName, u64>,
+    /// When the first of the four roles ends.
+    pub expires: Instant,
+}
+
+/// Why nothing is believed.
+#[derive(Debug, Error)]
+pub enum VerifyError {
+    /// The record.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The private directory.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The clock shows a time before one at which metadata was trusted.
+    #[error(
+        "the clock shows {now}, and metadata was trusted at {trusted_at} already: set the clock"
+    )]
+    Clock {
+        /// Now.
+        now: Instant,
+        /// Then.
+        trusted_at: Instant,
+    },
+    /// A role is over.
+    #[error(
+        "the publisher's {role} metadata has expired: nothing new is installed until the publisher renews it"
+    )]
+    Expired {
+        /// Which role.
+        role: RoleType,
+    },
+    /// An older version than trusted before.
+    #[error(
+        "{role} version {found} is older than {trusted}, which was trusted before: somebody shows old metadata"
+    )]
+    Older {
+        /// Which role.
+        role: RoleType,
+        /// What was shown.
+        found: u64,
+        /// What was trusted.
+        trusted: u64,
+    },
+    /// The source is away.
+    #[error("the metadata cannot be had")]
+    Away(#[source] Box<tough::error::Error>),
+    /// The library takes any failure to fetch the next root for the end of the roots.
+    #[error("the publisher's next root cannot be had, so it is not known which keys count now")]
+    Unwalked,
+    /// A rule of the specification is broken.
+    #[error("the metadata does not verify")]
+    Refused(#[source] Box<tough::error::Error>),
+    /// Signed, and still not understood.
+    #[error("the metadata is signed, but its {0} cannot be read")]
+    Content(&'static str),
+}
+
+impl VerifyError {
+    /// True where another look may do better: nothing was refused.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Unwalked | Self::Io { .. })
+    }
+}
+
+/// Looks at a repository and moves the record forward.
+///
+/// `scratch` is a directory of the caller's own, on the record's file system.
+pub async fn refresh(
+    record_path: &Path,
+    scratch: &Path,
+    source: Arc<dyn Source>,
+    now: Instant,
+) -> Result<Listing, VerifyError> {
+    let record = Record::load(record_path)?;
+    if let Some(trusted_at) = record.trusted_at
+        && now < trusted_at
+    {
+        return Err(VerifyError::Clock { now, trusted_at });
+    }
+    let private = Private::make(scratch, &record)?;
+    let loaded = load(&record, private.path(), source).await?;
+    let listing = compare(&record, &loaded)?;
+    let next = Record {
+        root: text(loaded.root())?,
+        timestamp: Some(text(loaded.timestamp())?),
+        snapshot: Some(text(loaded.snapshot())?),
+        targets: Some(text(loaded.targets())?),
+        trusted_at: Some(now),
+    };
+    next.save(record_path)?;
+    Ok(listing)
+}
+
+async fn load(
+    record: &Record,
+    datastore: &Path,
+    source: Arc<dyn Source>,
+) -> Result<Repository, VerifyError> {
+    let base = Url::parse(BASE).map_err(|_| VerifyError::Content("address"))?;
+    let failed = Arc::new(AtomicBool::new(false));
+    let relay = Relay {
+        source,
+        failed: Arc::clone(&failed),
+    };
+    let loader = RepositoryLoader::new(&record.root, base.clone(), base)
+        .transport(relay)
+        .limits(LIMITS)
+        .datastore(datastore)
+        .expiration_enforcement(ExpirationEnforcement::Safe);
+    let repository = loader.load().await.map_err(explain)?;
+    if failed.load(Ordering::Acquire) {
+        return Err(VerifyError::Unwalked);
+    }
+    Ok(repository)
+}
+
+/// Which of our errors it is.
+fn explain(error: tough::error::Error) -> VerifyError {
+    use tough::error::Error as E;
+    match error {
+        E::ExpiredMetadata { role, .. } => VerifyError::Expired { role },
+        E::Transport { .. } => VerifyError::Away(Box::new(error)),
+        E::OlderMetadata {
+            role,
+            current_version,
+            new_version,
+            ..
+        } => VerifyError::Older {
+            role,
+            found: new_version,
+            trusted: current_version,
+        },
+        other => VerifyError::Refused(Box::new(other)),
+    }
+}
+
+/// The second look: against the record, whatever the library made of its own files.
+fn compare(record: &Record, loaded: &Repository) -> Result<Listing, VerifyError> {
+    let before: SignedRole<Root> =
+        serde_json::from_str(&record.root).map_err(|_| VerifyError::Content("root"))?;
+    let root = &loaded.root().signed;
+    older(
+        RoleType::Root,
+        before.signed.version.get(),
+        root.version.get(),
+    )?;
+    // A publisher whose online keys were stolen gives out new ones; versions that the thief inflated are then forgotten.
+    let same = |role| before.signed.keys(role).eq(root.keys(role));
+    if same(RoleType::Timestamp) && same(RoleType::Snapshot) {
+        if let Some(known) = known::<Timestamp>(record.timestamp.as_deref())? {
+            let found = loaded.timestamp().signed.version.get();
+            older(RoleType::Timestamp, known.version.get(), found)?;
+        }
+        if let Some(known) = known::<Snapshot>(record.snapshot.as_deref())? {
+            let found = loaded.snapshot().signed.version.get();
+            older(RoleType::Snapshot, known.version.get(), found)?;
+        }
+    }
+    if let Some(known) = known::<Targets>(record.targets.as_deref())?
+        && before
+            .signed
+            .keys(RoleType::Targets)
+            .eq(root.keys(RoleType::Targets))
+    {
+        let found = loaded.targets().signed.version.get();
+        older(RoleType::Targets, known.version.get(), found)?;
+    }
+    listing(loaded)
+}
+
+fn known<T: serde::de::DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, VerifyError> {
+    let parsed = text.map(serde_json::from_str::<SignedRole<T>>).transpose();
+    let parsed = parsed.map_err(|_| VerifyError::Content("record"))?;
+    Ok(parsed.map(|role| role.signed))
+}
+
+fn older(role: RoleType, trusted: u64, found: u64) -> Result<(), VerifyError> {
+    if found < trusted {
+        return Err(VerifyError::Older {
+            role,
+            found,
+            trusted,
+        });
+    }
+    Ok(())
+}
+
+fn listing(loaded: &Repository) -> Result<Listing, VerifyError> {
+    let (root, timestamp) = (&loaded.root().signed, &loaded.timestamp().signed);
+    let (snapshot, targets) = (&loaded.snapshot().signed, &loaded.targets().signed);
+    let ends = [
+        root.expires.as_second(),
+        timestamp.expires.as_second(),
+        snapshot.expires.as_second(),
+        targets.expires.as_second(),
+    ];
+    let first = ends.into_iter().min().unwrap_or_default();
+    Ok(Listing {
+        versions: [
+            root.version.get(),
+            timestamp.version.get(),
+            snapshot.version.get(),
+            targets.version.get(),
+        ],
+        releases: entry::listed(targets),
+        floors: entry::floors(targets).map_err(|_| VerifyError::Content("floors"))?,
+        expires: Instant::from_second(first).unwrap_or(Instant::UNIX_EPOCH),
+    })
+}
+
+fn text<T: serde::Serialize>(role: &SignedRole<T>) -> Result<String, VerifyError> {
+    serde_json::to_string(role).map_err(|_| VerifyError::Content("role"))
+}
+
+/// The library's store for one look; gone afterwards, however that ends.
+struct Private(PathBuf);
+
+impl Private {
+    fn make(scratch: &Path, record: &Record) -> Result<Self, VerifyError> {
+        let dir = scratch.join("metadata");
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| VerifyError::Io { path, source }
+        };
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&dir)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        fs::create_dir_all(&dir).map_err(failed(&dir))?;
+        let private = Self(dir);
+        for (name, text) in [
+            ("timestamp.json", &record.timestamp),
+            ("snapshot.json", &record.snapshot),
+            ("targets.json", &record.targets),
+        ] {
+            if let Some(text) = text {
+                let path = private.0.join(name);
+                fs::write(&path, text).map_err(failed(&path))?;
+            }
+        }
+        Ok(private)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // The next look begins by removing it.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A source as the library wants it.
+#[derive(Clone)]
+struct Relay {
+    source: Arc<dyn Source>,
+    /// Some file could not be had, for another reason than that it does not exist.
+    failed: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Transport for Relay {
+    async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
+        let name = url.path().rsplit('/').next().unwrap_or_default().to_owned();
+        let fetched = self.source.fetch(&name).await;
+        match fetched {
+            Ok(Some(bytes)) => {
+                let whole = futures_util::stream::iter([Ok(bytes.into())]);
+                Ok(Box::pin(whole))
+            }
+            Ok(None) => Err(TransportError::new(TransportErrorKind::FileNotFound, url)),
+            Err(error) => {
+                self.failed.store(true, Ordering::Release);
+                let kind = TransportErrorKind::Other;
+                Err(TransportError::new_with_cause(kind, url, error))
+            }
+        }
+    }
+}

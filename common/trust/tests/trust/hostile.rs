@@ -1,0 +1,229 @@
+//! What whoever relays the metadata can try, and what nothing of it gains.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use comber_trust::publisher::{Lives, Publisher};
+use comber_trust::{Directory, Fetching, Record, RoleType, Signer, Source, VerifyError};
+use jiff::SignedDuration;
+
+use crate::relay::{Site, key, names, now, role_of};
+
+/// Relays a directory, except for one file.
+struct Relay {
+    honest: Directory,
+    name: String,
+    answer: Box<dyn Fn() -> io::Result<Option<Vec<u8>>> + Send + Sync>,
+}
+
+impl Source for Relay {
+    fn fetch<'a>(&'a self, name: &'a str) -> Fetching<'a> {
+        if name == self.name {
+            let answer = (self.answer)();
+            return Box::pin(async move { answer });
+        }
+        self.honest.fetch(name)
+    }
+}
+
+fn relay(
+    metadata: PathBuf,
+    name: &str,
+    answer: impl Fn() -> io::Result<Option<Vec<u8>>> + Send + Sync + 'static,
+) -> Arc<dyn Source> {
+    Arc::new(Relay {
+        honest: Directory(metadata),
+        name: name.to_owned(),
+        answer: Box::new(answer),
+    })
+}
+
+#[tokio::test]
+async fn an_older_list_is_refused_and_the_record_stays() {
+    let site = Site::new();
+    site.release("webapp@1.0", 1);
+    let old = site.photograph("old");
+    site.release("webapp@1.1", 2);
+    let host = site.host();
+    host.look(&site.metadata()).await.unwrap();
+    let trusted = Record::load(&host.record()).unwrap();
+    let refused = host.look(&old).await.unwrap_err();
+    assert_eq!(role_of(&refused), Some(RoleType::Timestamp), "{refused}");
+    assert_eq!(Record::load(&host.record()).unwrap(), trusted);
+}
+
+/// H1: the library takes a damaged file of its own for one that was never there.
+#[tokio::test]
+async fn an_older_list_is_refused_also_after_the_record_was_cut() {
+    let site = Site::new();
+    site.release("webapp@1.0", 1);
+    let old = site.photograph("old");
+    site.release("webapp@1.1", 2);
+    let host = site.host();
+    host.look(&site.metadata()).await.unwrap();
+    let whole = std::fs::read(host.record()).unwrap();
+    for length in [0, 1, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(host.record(), &whole[..length]).unwrap();
+        for metadata in [&old, &site.metadata()] {
+            let refused = host.look(metadata).await.unwrap_err();
+            assert!(matches!(refused, VerifyError::Record(_)), "{refused}");
+        }
+    }
+    std::fs::remove_file(host.record()).unwrap();
+    let refused = host.look(&old).await.unwrap_err();
+    assert!(refused.to_string().contains("is not there"), "{refused}");
+}
+
+/// H2: a clock that was ahead once must not lock the host out for ever, and one that is behind is told.
+#[tokio::test]
+async fn a_clock_that_was_ahead_does_not_lock_out_for_ever() {
+    let site = Site::new();
+    let host = site.host();
+    host.look(&site.metadata()).await.unwrap();
+    let mut record = Record::load(&host.record()).unwrap();
+    record.trusted_at = Some(now() + SignedDuration::from_hours(1));
+    record.save(&host.record()).unwrap();
+    let refused = host.look(&site.metadata()).await.unwrap_err();
+    assert!(matches!(refused, VerifyError::Clock { .. }), "{refused}");
+    record.trusted_at = Some(now() - SignedDuration::from_hours(1));
+    record.save(&host.record()).unwrap();
+    host.look(&site.metadata()).await.unwrap();
+}
+
+/// H3: a root that was replaced is not believed again, whoever holds its keys.
+#[tokio::test]
+async fn a_replaced_root_is_not_believed_again() {
+    let site = Site::new();
+    let host = site.host();
+    let publisher = site.publisher();
+    let fresh = [key(), key()];
+    for key in &fresh {
+        publisher.add_key(RoleType::Root, &key.public()).unwrap();
+    }
+    for old in &site.roots {
+        publisher.remove_key(RoleType::Root, &old.public()).unwrap();
+    }
+    publisher
+        .sign(&[
+            &site.roots[0],
+            &site.roots[1],
+            &fresh[0],
+            &fresh[1],
+            &site.online,
+        ])
+        .unwrap();
+    publisher.finish().unwrap();
+    host.look(&site.metadata()).await.unwrap();
+    // The holders of the old keys make another second root, and a third one after it.
+    let evil = Site {
+        dir: tempfile::tempdir().unwrap(),
+        roots: vec![key(), key(), key()],
+        release: key(),
+        online: key(),
+        now: site.now,
+    };
+    let roots: Vec<_> = site.roots.iter().map(Signer::public).collect();
+    let keys = BTreeMap::from([
+        ("root", (roots, 2)),
+        ("targets", (vec![evil.release.public()], 1)),
+        ("snapshot", (vec![evil.online.public()], 1)),
+        ("timestamp", (vec![evil.online.public()], 1)),
+    ]);
+    let publisher = Publisher::init(&evil.repo(), &keys, Lives::default(), site.now).unwrap();
+    let signers: [&dyn Signer; 4] = [&site.roots[0], &site.roots[1], &evil.release, &evil.online];
+    publisher.sign(&signers).unwrap();
+    publisher.finish().unwrap();
+    for lives in 2..5_u32 {
+        let publisher = evil.publisher();
+        publisher
+            .set_threshold(RoleType::Root, 1.try_into().unwrap())
+            .unwrap();
+        publisher.sign(&signers[..2]).unwrap();
+        publisher.sign(&[&evil.online]).unwrap();
+        publisher.finish().unwrap();
+        let refused = host.look(&evil.metadata()).await.unwrap_err();
+        assert!(
+            matches!(refused, VerifyError::Refused(_)),
+            "root {lives}: {refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_walk_along_the_roots_that_breaks_off_changes_nothing() {
+    let site = Site::new();
+    let host = site.host();
+    let broken = relay(site.metadata(), "2.root.json", || {
+        Err(io::Error::other("connection reset"))
+    });
+    let away = host.look_at(broken).await.unwrap_err();
+    assert!(away.is_away(), "{away}");
+    assert_eq!(
+        Record::load(&host.record()).unwrap(),
+        Record::pinned(site.root(1))
+    );
+}
+
+#[tokio::test]
+async fn a_frozen_timestamp_ends() {
+    let mut site = Site::new();
+    site.now = now() - SignedDuration::from_hours(24 * 8);
+    site.publisher().refresh().unwrap();
+    site.publisher().sign(&[&site.online]).unwrap();
+    site.publisher().finish().unwrap();
+    let refused = site.host().look(&site.metadata()).await.unwrap_err();
+    assert_eq!(role_of(&refused), Some(RoleType::Timestamp), "{refused}");
+    site.now = now();
+    site.publisher().refresh().unwrap();
+    site.publisher().sign(&[&site.online]).unwrap();
+    site.publisher().finish().unwrap();
+    site.host().look(&site.metadata()).await.unwrap();
+}
+
+#[tokio::test]
+async fn mixed_changed_and_endless_files_are_refused() {
+    let site = Site::new();
+    site.release("webapp@1.0", 1);
+    let old = site.photograph("old");
+    site.release("webapp@1.1", 2);
+    let host = site.host();
+    let read = |path: PathBuf| std::fs::read(path).unwrap();
+    let now = site.metadata();
+    // A list of before under a snapshot of now.
+    let list = read(old.join("2.targets.json"));
+    let mixed = relay(now.clone(), "3.targets.json", move || {
+        Ok(Some(list.clone()))
+    });
+    // One letter of the signed text.
+    let mut changed = String::from_utf8(read(now.join("3.targets.json"))).unwrap();
+    changed = changed.replace("webapp", "wabapp");
+    let changed = changed.into_bytes();
+    let altered = relay(now.clone(), "3.targets.json", move || {
+        Ok(Some(changed.clone()))
+    });
+    let endless = relay(now.clone(), "timestamp.json", || {
+        Ok(Some(vec![b' '; 1 << 20]))
+    });
+    let garbage = relay(now.clone(), "3.snapshot.json", || {
+        Ok(Some(b"<html>".to_vec()))
+    });
+    let absent = relay(now.clone(), "3.targets.json", || Ok(None));
+    for (name, source) in [
+        ("mixed", mixed),
+        ("altered", altered),
+        ("endless", endless),
+        ("garbage", garbage),
+        ("absent", absent),
+    ] {
+        let refused = host.look_at(source).await.err();
+        assert!(refused.is_some(), "{name} was believed");
+        assert_eq!(
+            Record::load(&host.record()).unwrap().targets,
+            None,
+            "{name}"
+        );
+    }
+    assert_eq!(names(&host.look(&now).await.unwrap()).len(), 2);
+}
