@@ -74,31 +74,31 @@ impl Kind {
 
 impl Installer for Kind {
     async fn stage(&self, verified: Verified) -> Result<(), InstallError> {
-        each!(self, it => it.stage(verified).await)
+        each!(self, it => Box::pin(it.stage(verified)).await)
     }
 
     async fn preflight(&self, before: Option<&Record>) -> Result<Fit, InstallError> {
-        each!(self, it => it.preflight(before).await)
+        each!(self, it => Box::pin(it.preflight(before)).await)
     }
 
     async fn activate(&self, before: Option<&Record>) -> Result<Activation, InstallError> {
-        each!(self, it => it.activate(before).await)
+        each!(self, it => Box::pin(it.activate(before)).await)
     }
 
     async fn reboot(&self) -> Result<bool, InstallError> {
-        each!(self, it => it.reboot().await)
+        each!(self, it => Box::pin(it.reboot()).await)
     }
 
     async fn prove(&self) -> Result<(), InstallError> {
-        each!(self, it => it.prove().await)
+        each!(self, it => Box::pin(it.prove()).await)
     }
 
     async fn commit(&self) -> Result<(), InstallError> {
-        each!(self, it => it.commit().await)
+        each!(self, it => Box::pin(it.commit()).await)
     }
 
     async fn roll_back(&self, before: Option<&Record>) -> Result<(), InstallError> {
-        each!(self, it => it.roll_back(before).await)
+        each!(self, it => Box::pin(it.roll_back(before)).await)
     }
 
     fn detect(&self) -> Result<Current, InstallError> {
@@ -106,10 +106,10 @@ impl Installer for Kind {
     }
 
     async fn cleanup(&self, keep: &[Version]) -> Result<(), InstallError> {
-        each!(self, it => it.cleanup(keep).await)
+        each!(self, it => Box::pin(it.cleanup(keep)).await)
     }
 
     async fn remove(&self) -> Result<(), InstallError> {
-        each!(self, it => it.remove().await)
+        each!(self, it => Box::pin(it.remove()).await)
     }
 }

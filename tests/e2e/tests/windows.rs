@@ -46,6 +46,7 @@ fn held_by(lab: &Lab, host: &str, rule: &str) -> String {
     }
 }
 
+#[expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
 fn label(lab: &Lab, host: &str, zone: &str) {
     let label = format!("timezone={zone}");
     lab.comber().ok(&["host", "label", host, &label]).unwrap();

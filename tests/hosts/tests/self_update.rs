@@ -135,11 +135,7 @@ fn good_and_bad_versions_all_end_right() {
             CANNOT_CONNECT,
             "it could not connect to the controller within 30s",
         ),
-        (
-            "3.3",
-            CRASHES,
-            "times by itself, at last with signal 9",
-        ),
+        ("3.3", CRASHES, "times by itself, at last with signal 9"),
     ];
     for (version, script, reason) in bad {
         publish(&lab, version, script, "true", b"").unwrap();

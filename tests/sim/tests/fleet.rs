@@ -247,6 +247,7 @@ fn random_windows(fleet: &mut Fleet) -> Vec<String> {
 
 /// By the clock on each host's wall, at the moment at which the activation really began. A host that has not heard of
 /// a freeze may use the permit that it has, for as long as that lives.
+#[expect(clippy::unwrap_used, reason = "a scene that cannot be set has failed")]
 fn look_at_walls(
     fleet: &Fleet,
     id: RolloutId,

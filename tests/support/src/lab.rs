@@ -481,7 +481,9 @@ impl Drop for Lab {
         // An agent that replaced itself is nobody's child; only where the lab is kept do its processes stay.
         let names: Vec<String> = self.agents.keys().cloned().collect();
         if self.controller.is_some() || !names.is_empty() {
-            names.iter().for_each(|name| self.cut_power(name));
+            for name in &names {
+                self.cut_power(name);
+            }
         }
         self.agents.clear();
         self.controller = None;

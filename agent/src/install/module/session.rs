@@ -23,10 +23,6 @@ const SIZE_MAX: u64 = 64 << 10;
 const CALLS_MAX: u32 = 28;
 
 /// One change, from its first call until its last.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one fact that the contract asks for, and they stand in a file"
-)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(
