@@ -61,14 +61,32 @@ fn every_link_leads_somewhere() {
     assert!(dead.is_empty(), "{dead:#?}");
 }
 
+/// Every installer that is shown, with the checks that are shown.
 #[test]
-fn the_release_of_the_reference_can_be_built() {
+fn the_releases_of_the_reference_can_be_built() {
     let reference = fs::read_to_string(workspace().join("docs/releases.md")).expect("it is there");
     let examples = blocks(&reference, "toml");
-    assert_eq!(examples.len(), 2, "an installer and a check are shown");
+    let (installers, others): (Vec<_>, Vec<_>) = examples
+        .into_iter()
+        .partition(|example| example.contains("[installer]"));
+    assert_eq!(installers.len(), 4, "each installer is shown once");
+    assert_eq!(others.len(), 2, "a check and what holds of the system");
+    for installer in installers {
+        builds(&installer, &others);
+    }
+}
+
+#[track_caller]
+fn builds(installer: &str, others: &[String]) {
     let home = tempfile::tempdir().expect("a temporary directory");
     fs::create_dir(home.path().join("files")).expect("a new directory");
-    let source = format!("name = \"hello\"\nversion = \"1\"\n{}", examples.join("\n"));
+    fs::write(home.path().join("files/comber-agent"), "").expect("a new file");
+    let name = if installer.contains("name ") {
+        ""
+    } else {
+        "name = \"hello\"\nversion = \"1\"\n"
+    };
+    let source = format!("{name}{installer}\n{}", others.join("\n"));
     fs::write(home.path().join("release.toml"), source).expect("a new file");
     let output = Command::new(Binaries::get().expect("the binaries").comber)
         .args(["release", "build"])
@@ -78,5 +96,5 @@ fn the_release_of_the_reference_can_be_built() {
         .output()
         .expect("the command starts");
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}");
+    assert!(output.status.success(), "{installer}: {error}");
 }

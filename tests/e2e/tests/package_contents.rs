@@ -32,6 +32,7 @@ const PACKAGES: [Package; 3] = [
         name: "comber-agent",
         own: &[
             "etc/comber/agent.toml",
+            "usr/lib/systemd/system/comber-agent-watch.service",
             "usr/lib/systemd/system/comber-agent.service",
             "usr/lib/tmpfiles.d/comber-agent.conf",
         ],
