@@ -245,9 +245,12 @@ impl<S: Service> Watcher<S> {
         self.held_lock |= look.holds_lock;
         if look.ended >= ENDS_MAX {
             let Look { ended, last, .. } = look;
-            return self.give_up(format!(
-                "it ended {ended} times by itself, at last with {last}"
-            ));
+            let last = if last.is_empty() {
+                last
+            } else {
+                format!(", at last with {last}")
+            };
+            return self.give_up(format!("it ended {ended} times by itself{last}"));
         }
         if self.clock.boot() >= deadline {
             let why = self.what_is_missing(&proof);

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
@@ -41,7 +42,7 @@ fn publish(lab: &HostLab, version: &str, script: &str, check: &str, data: &[u8])
          exec = {{ command = [\"/bin/sh\", \"-c\", {check:?}] }}\n"
     );
     fs::write(directory.join("release.toml"), manifest)?;
-    let bundle = directory.with_extension("comber");
+    let bundle = PathBuf::from(format!("{}.comber", directory.display()));
     let from = directory.to_str().context("a path")?;
     let to = bundle.to_str().context("a path")?;
     lab.comber().ok(&["release", "build", from, "--out", to])?;
@@ -135,7 +136,8 @@ fn good_and_bad_versions_all_end_right() {
             CANNOT_CONNECT,
             "it could not connect to the controller within 30s",
         ),
-        ("3.3", CRASHES, "times by itself, at last with signal 9"),
+        // Whoever sees it first: the watcher, or the agent by its own count of interrupted steps.
+        ("3.3", CRASHES, " times by"),
     ];
     for (version, script, reason) in bad {
         publish(&lab, version, script, "true", b"").unwrap();

@@ -12,10 +12,13 @@ use thiserror::Error;
 use crate::exec::{ExecError, Run};
 use crate::install::{Fit, Shelf};
 use crate::surroundings::Variables;
-use crate::update::{FORM, Phase, ServiceKind, UpdateError, WATCH_UNIT, is_newer};
+use crate::update::{FORM, Itself, Phase, ServiceKind, UpdateError, WATCH_UNIT, is_newer};
 
 /// To print one line. Generous, since nothing is lost by waiting before anything is changed.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often and how long apart it is looked whether the last update is closed; ten seconds in all.
+const CLOSING_TRIES: u32 = 20;
+const CLOSING_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the agent cannot be replaced now.
 #[derive(Debug, Error)]
@@ -61,13 +64,7 @@ pub enum NotUpdatable {
 /// Looks at everything, `program` being the staged agent.
 pub(super) async fn look(shelf: &Shelf, program: &Path) -> Result<Fit, NotUpdatable> {
     let itself = &shelf.site.itself;
-    if let Some(order) = itself.files.order()? {
-        let is_over = matches!(itself.files.progress()?.phase, Phase::Restored { .. });
-        if !is_over || !itself.clear_alone()? {
-            let release = order.release;
-            return Err(NotUpdatable::InProgress { release });
-        }
-    }
+    last_is_over(itself).await?;
     let launcher = itself.launcher();
     watches(shelf, launcher).await?;
     if let ServiceKind::Systemd { .. } = itself.service {
@@ -95,6 +92,32 @@ pub(super) async fn look(shelf: &Shelf, program: &Path) -> Result<Fit, NotUpdata
         )));
     }
     Ok(Fit::Fits)
+}
+
+/// The watcher of an update that was kept closes it a moment after the report: the next one waits for that.
+async fn last_is_over(itself: &Itself) -> Result<(), NotUpdatable> {
+    let mut tries = 0;
+    loop {
+        let Some(order) = itself.files.order()? else {
+            return Ok(());
+        };
+        let release = order.release;
+        match itself.files.progress() {
+            Ok(progress) if matches!(progress.phase, Phase::Restored { .. }) => {
+                if itself.clear_alone()? {
+                    return Ok(());
+                }
+            }
+            // It may be closed while this looks.
+            Err(error) if tries >= CLOSING_TRIES => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+        if tries >= CLOSING_TRIES {
+            return Err(NotUpdatable::InProgress { release });
+        }
+        tries += 1;
+        tokio::time::sleep(CLOSING_PAUSE).await;
+    }
 }
 
 async fn watches(shelf: &Shelf, launcher: &Path) -> Result<(), NotUpdatable> {

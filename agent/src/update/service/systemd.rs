@@ -16,6 +16,10 @@ use crate::lock::Lock;
 /// systemd kills what does not end by itself; the lock then goes with the process.
 const RELEASE: Duration = Duration::from_secs(10);
 
+/// How often and how quickly it is looked again for how a unit ended that is started again already.
+const CATCH_TRIES: u32 = 10;
+const CATCH_PAUSE: Duration = Duration::from_millis(50);
+
 /// One unit.
 #[derive(Debug)]
 pub(in crate::update) struct Systemd {
@@ -50,6 +54,34 @@ impl Systemd {
         Ok(pairs
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect())
+    }
+
+    /// Counts what ended since the last look; true where the unit is up.
+    fn take_in(&mut self, shown: &BTreeMap<String, String>) -> bool {
+        let text = |name: &str| shown.get(name).map_or("", String::as_str);
+        self.count(text("NRestarts").parse().unwrap_or_default());
+        let is_up = !matches!(text("ActiveState"), "inactive" | "failed");
+        if self.was_up && !is_up {
+            self.was_up = false;
+            self.ended += 1;
+        }
+        is_up
+    }
+
+    /// Notes how it ended, where that shows. While nothing ended since the last look, what shows is the end of whoever ran
+    /// before, unless systemd says that it was a bad one.
+    fn catch(&mut self, shown: &BTreeMap<String, String>, before: u32) -> bool {
+        let text = |name: &str| shown.get(name).map_or("", String::as_str);
+        let result = text("Result");
+        if self.ended == before && matches!(result, "" | "success") {
+            return false;
+        }
+        let ended = ending(result, text("ExecMainCode"), text("ExecMainStatus"));
+        let is_told = ended.is_some();
+        if let Some(ended) = ended {
+            self.last = ended;
+        }
+        is_told
     }
 
     /// Takes over what systemd has counted since the last look.
@@ -87,17 +119,16 @@ impl Service for Systemd {
     }
 
     fn look(&mut self) -> Result<Look, ServiceError> {
-        let shown = self.show()?;
-        let text = |name: &str| shown.get(name).map_or("", String::as_str);
-        self.count(text("NRestarts").parse().unwrap_or_default());
-        let is_up = !matches!(text("ActiveState"), "inactive" | "failed");
-        let ended = ending(text("Result"), text("ExecMainCode"), text("ExecMainStatus"));
-        if let Some(ended) = ended {
-            self.last = ended;
-        }
-        if self.was_up && !is_up {
-            self.was_up = false;
-            self.ended += 1;
+        let before = self.ended;
+        let mut shown = self.show()?;
+        let mut is_up = self.take_in(&shown);
+        let mut tries = 0;
+        // A unit that is started again at once shows how it ended for a moment only.
+        while !self.catch(&shown, before) && self.ended != before && tries < CATCH_TRIES {
+            std::thread::sleep(CATCH_PAUSE);
+            shown = self.show()?;
+            is_up = self.take_in(&shown);
+            tries += 1;
         }
         Ok(Look {
             is_up,
