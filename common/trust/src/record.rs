@@ -32,7 +32,7 @@ pub struct Record {
     pub snapshot: Option<String>,
     /// The newest list of releases.
     pub targets: Option<String>,
-    /// The latest time at which metadata was trusted. A clock that shows less is wrong.
+    /// The latest time at which metadata was trusted. What had ended by then is not believed, whatever the clock shows.
     pub trusted_at: Option<Instant>,
 }
 

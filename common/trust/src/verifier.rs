@@ -94,16 +94,6 @@ pub enum VerifyError {
         #[source]
         source: io::Error,
     },
-    /// The clock shows a time before one at which metadata was trusted.
-    #[error(
-        "the clock shows {now}, and metadata was trusted at {trusted_at} already: set the clock"
-    )]
-    Clock {
-        /// Now.
-        now: Instant,
-        /// Then.
-        trusted_at: Instant,
-    },
     /// A role is over.
     #[error(
         "the publisher's {role} metadata has expired: nothing new is installed until the publisher renews it"
@@ -155,20 +145,21 @@ pub async fn refresh(
     now: Instant,
 ) -> Result<Listing, VerifyError> {
     let record = Record::load(record_path)?;
-    if let Some(trusted_at) = record.trusted_at
-        && now < trusted_at
-    {
-        return Err(VerifyError::Clock { now, trusted_at });
-    }
     let private = Private::make(scratch, &record)?;
     let loaded = load(&record, private.path(), source).await?;
     let listing = compare(&record, &loaded)?;
+    // A clock that was set back must not revive what had ended, and one that was ahead once must not lock the host out: the
+    // latest time that counted is a bound on what is believed, and no condition on the clock.
+    let latest = record.trusted_at.map_or(now, |before| before.max(now));
+    if let Some(role) = over(&loaded, latest) {
+        return Err(VerifyError::Expired { role });
+    }
     let next = Record {
         root: text(loaded.root())?,
         timestamp: Some(text(loaded.timestamp())?),
         snapshot: Some(text(loaded.snapshot())?),
         targets: Some(text(loaded.targets())?),
-        trusted_at: Some(now),
+        trusted_at: Some(latest),
     };
     next.save(record_path)?;
     Ok(listing)
@@ -289,6 +280,27 @@ fn listing(loaded: &Repository) -> Result<Listing, VerifyError> {
         floors: entry::floors(targets).map_err(|_| VerifyError::Content("floors"))?,
         expires: Instant::from_second(first).unwrap_or(Instant::UNIX_EPOCH),
     })
+}
+
+/// A role that has ended by then.
+fn over(loaded: &Repository, by: Instant) -> Option<RoleType> {
+    let ends = [
+        (RoleType::Root, loaded.root().signed.expires.as_second()),
+        (
+            RoleType::Timestamp,
+            loaded.timestamp().signed.expires.as_second(),
+        ),
+        (
+            RoleType::Snapshot,
+            loaded.snapshot().signed.expires.as_second(),
+        ),
+        (
+            RoleType::Targets,
+            loaded.targets().signed.expires.as_second(),
+        ),
+    ];
+    let ended = ends.into_iter().find(|(_, end)| *end <= by.as_second());
+    ended.map(|(role, _)| role)
 }
 
 fn text<T: serde::Serialize>(role: &SignedRole<T>) -> Result<String, VerifyError> {
