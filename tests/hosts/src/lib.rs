@@ -35,6 +35,8 @@ pub use load::put_under_load;
 pub use module::Page;
 pub use packages::Packages;
 pub use service::{Behaviour, SERVICE_UNIT, Service};
-pub use trial::{Cut, Told, Trial, When, at_every_state, at_random_instants, ways_through};
+pub use trial::{
+    Cut, Told, Trial, When, at_every_state, at_random_instants, at_random_instants_of, ways_through,
+};
 pub use trials::{run_trials, soak};
 pub use vendor::{Made, Vendor, Wish};
