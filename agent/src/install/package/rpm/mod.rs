@@ -8,7 +8,6 @@ mod hold;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::deb::Plan;
 use super::error::PackageError;
@@ -16,7 +15,7 @@ use super::file::{self, PackageFile};
 use super::lock;
 use super::state::{Database, Key, Present, Status, Want, Way};
 use super::tools::{Tools, one_line, words};
-use crate::exec::ExecError;
+use crate::exec::{ExecError, tool};
 
 /// Where the database is: of old, in newer distributions, and where Debian's rpm has its own.
 const DATABASES: [&str; 3] = ["var/lib/rpm", "usr/lib/sysimage/rpm", "root/.rpmdb"];
@@ -57,10 +56,9 @@ impl Rpm {
 
     pub(super) fn database(&self, native: &str) -> Result<Database, PackageError> {
         let asked = self.rpm(&["-qa", "--qf", "%{NAME}\\t%{EVR}\\t%{ARCH}\\n"]);
-        let said = Command::new("timeout")
+        let said = tool("timeout")
             .arg(LOOK_MAX)
             .args(&asked)
-            .stdin(Stdio::null())
             .output()
             .map_err(|source| PackageError::Read {
                 path: self.tools.root.join(DATABASES[0]),
