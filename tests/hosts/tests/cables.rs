@@ -167,7 +167,6 @@ fn a_package_change_goes_on_without_the_cable() {
         lab.lab().roll_out(&spec).unwrap()
     };
     let is_there = |made: &Made| {
-        becomes(host, AgentState::Committed);
         let installed = vendor.installed(host).unwrap();
         assert_eq!(installed.as_ref(), Some(&made.version));
         vendor.prove_whole(host).unwrap();
@@ -196,6 +195,7 @@ fn a_package_change_goes_on_without_the_cable() {
     assert!(runs.is_some(), "{:#?}", host.ledger());
     host.cut().unwrap();
     host.exec(&["rm", "/run/hold"]).unwrap();
+    becomes(host, AgentState::Committed);
     is_there(&second);
     told_then(&lab, &id);
 
@@ -212,6 +212,7 @@ fn a_package_change_goes_on_without_the_cable() {
     let booted = wait::until(LONG, || host.boot_id().ok().filter(|boot| *boot != before));
     assert!(booted.is_some());
     host.wait().unwrap();
+    becomes(host, AgentState::Committed);
     is_there(&third);
     told_then(&lab, &id);
 }

@@ -32,7 +32,7 @@ fn the_agent_is_killed_at_every_state() {
 fn power_is_cut_at_random_instants_under_load() {
     let lab = HostLab::new(HOSTS).unwrap();
     comber_hosts::put_under_load(&lab).unwrap();
-    let trials = at_random_instants(Cut::Power, soak(10, 100));
+    let trials = at_random_instants(Cut::Power, soak(6, 100));
     run_trials(&lab, &Service::default(), trials).unwrap();
 }
 
@@ -41,7 +41,7 @@ fn power_is_cut_at_random_instants_under_load() {
 fn the_agent_is_killed_at_random_instants_under_load() {
     let lab = HostLab::new(HOSTS).unwrap();
     comber_hosts::put_under_load(&lab).unwrap();
-    let trials = at_random_instants(Cut::Agent, soak(10, 100));
+    let trials = at_random_instants(Cut::Agent, soak(6, 100));
     run_trials(&lab, &Service::default(), trials).unwrap();
 }
 

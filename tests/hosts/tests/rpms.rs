@@ -108,8 +108,7 @@ fn is_as_it_should_be(file: &Path, name: &str, own: &[(&str, &str)]) {
     };
     let kinds: Vec<&str> = scripts
         .lines()
-        .filter_map(|line| line.split_once(" scriptlet (using /bin/sh)"))
-        .map(|(kind, _)| kind)
+        .filter_map(|line| line.strip_suffix(" scriptlet:"))
         .collect();
     assert_eq!(kinds.join(" "), expected, "{scripts}");
     for (part, kind) in [
