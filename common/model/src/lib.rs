@@ -7,6 +7,7 @@ pub mod amount;
 pub mod assignment;
 pub mod calendar;
 pub mod digest;
+pub mod disruption;
 pub mod duration;
 pub mod event;
 pub mod facts;
@@ -35,5 +36,7 @@ pub use hold::Hold;
 pub use host::{AgentState, Host, HostStatus, Installed, Link};
 pub use invalid::Invalid;
 pub use labels::Labels;
-pub use names::{FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, Version};
+pub use names::{
+    BudgetName, FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, Version,
+};
 pub use report::{Report, ReportResult};

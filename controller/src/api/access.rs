@@ -41,6 +41,20 @@ pub const TABLE: &[(&str, Needs)] = &[
         "/comber.agent.v1.AgentLinkService/ReportPackages",
         Needs::Host,
     ),
+    ("/comber.budget.v1.BudgetService/SetBudget", Needs::Operator),
+    ("/comber.budget.v1.BudgetService/GetBudget", Needs::Operator),
+    (
+        "/comber.budget.v1.BudgetService/ListBudgets",
+        Needs::Operator,
+    ),
+    (
+        "/comber.budget.v1.BudgetService/DeleteBudget",
+        Needs::Operator,
+    ),
+    (
+        "/comber.budget.v1.BudgetService/ReleaseLock",
+        Needs::Operator,
+    ),
     (
         "/comber.enrolment.v1.EnrolmentService/Enrol",
         Needs::Nothing,

@@ -13,6 +13,7 @@
 //! out; its rollout halts. When the store fails, the process stops: nothing is retried on a disk that lied.
 
 mod agents;
+mod budgets;
 mod changes;
 mod edit;
 mod error;
@@ -38,6 +39,7 @@ use jiff::Timestamp;
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot, watch};
 
 pub use agents::{Attachment, AttachmentId, Ending};
+pub use budgets::LockAnswer;
 pub use error::{CoreError, LoadError};
 pub use packages::PackageReport;
 pub use tokens::{Certificate, Token};
