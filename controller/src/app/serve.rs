@@ -91,6 +91,7 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         clock: clock.clone(),
         shutdown: shutdown.clone(),
     };
+    let serve_clock = clock.clone();
     let routes = api::routes(&parts).context("cannot set up reflection")?;
     admin::bootstrap(settings, &core, &ca, &clock).await?;
 
@@ -131,6 +132,7 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         core,
         artifacts,
         metrics: serve_metrics,
+        clock: serve_clock,
         limits,
         shutdown: shutdown.clone(),
     };
