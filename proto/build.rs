@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "agent",
     "enrolment",
     "event",
@@ -12,6 +12,7 @@ const SERVICES: [&str; 7] = [
     "host",
     "release",
     "rollout",
+    "trust",
 ];
 
 #[expect(

@@ -25,4 +25,7 @@ pub use key::{KeyError, Signer, SigningKey, key_id, parse_public, peek};
 pub use record::{Record, RecordError};
 pub use tough::schema::RoleType;
 pub use tough::schema::key::Key;
-pub use verifier::{Directory, Fetching, Listing, Source, VerifyError, refresh};
+pub use verifier::{
+    Directory, Fetching, Listing, RootFacts, Source, VerifyError, advance, kept, limit_of,
+    look_at_root, refresh,
+};
