@@ -121,7 +121,7 @@ impl TestHost {
     /// Any release; `recipe` goes on behind the installer's path.
     pub(crate) fn release_of(&self, name: &str, version: &str, recipe: &str) -> Verified {
         let (carried, id) = self.bundle(name, version, recipe);
-        carried.verify(&id).unwrap()
+        carried.assume(&id).unwrap()
     }
 
     /// The bytes of a release as they are carried.
@@ -177,7 +177,7 @@ impl TestHost {
             path: built.path,
             artifact: built.artifact,
         };
-        unverified.verify(&built.listing.manifest().id()).unwrap()
+        unverified.assume(&built.listing.manifest().id()).unwrap()
     }
 
     /// A release of `webapp` for the module `m` with these files; `release` and `recipe` go on behind what must be said.
@@ -211,7 +211,7 @@ impl TestHost {
             path: built.path,
             artifact: built.artifact,
         };
-        unverified.verify(&built.listing.manifest().id()).unwrap()
+        unverified.assume(&built.listing.manifest().id()).unwrap()
     }
 
     fn build(
@@ -301,5 +301,5 @@ pub(crate) fn logging(name: &str) -> String {
 
 /// What the catalog says of a verified release.
 pub(crate) fn record_of(verified: &Verified) -> Record {
-    Record::new(*verified.artifact(), verified.manifest().clone())
+    Record::of(verified)
 }

@@ -45,6 +45,8 @@ pub struct ControllerSettings {
     pub artifacts: ArtifactSettings,
     /// How long certificates live.
     pub certificates: CertificateSettings,
+    /// What releases are believed by.
+    pub trust: TrustSettings,
     /// Bounds of the port.
     pub limits: LimitSettings,
     /// What is logged.
@@ -76,6 +78,13 @@ pub struct CertificateSettings {
     pub operator_ttl: Duration,
     /// Of the server.
     pub server_ttl: Duration,
+}
+
+/// `[trust]`.
+#[derive(Debug, Clone, Default)]
+pub struct TrustSettings {
+    /// A root of the publisher, pinned at the first start; absent: with the first import that asks for it.
+    pub root: Option<PathBuf>,
 }
 
 /// `[limits]`.
@@ -113,6 +122,7 @@ impl Settings for ControllerSettings {
         let metrics = section.table("metrics");
         let artifacts = section.table("artifacts");
         let certificates = section.table("certificates");
+        let trust = section.table("trust");
         let limits = section.table("limits");
         let log = section.table("log");
         Some(Self {
@@ -122,6 +132,7 @@ impl Settings for ControllerSettings {
             metrics: metrics?,
             artifacts: artifacts?,
             certificates: certificates?,
+            trust: trust?,
             limits: limits?,
             log: log?,
         })
@@ -152,6 +163,14 @@ impl Settings for CertificateSettings {
             host_ttl: section.within("host_ttl", DEFAULT_HOST_TTL, life.clone()),
             operator_ttl: section.within("operator_ttl", DEFAULT_OPERATOR_TTL, life.clone()),
             server_ttl: section.within("server_ttl", DEFAULT_SERVER_TTL, life),
+        })
+    }
+}
+
+impl Settings for TrustSettings {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        Some(Self {
+            root: section.optional("root"),
         })
     }
 }

@@ -13,8 +13,10 @@ mod packages;
 mod release;
 mod rollout;
 mod status;
+pub(crate) mod trust;
 mod view;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use comber_proto::agent::v1::agent_link_service_server::{self, AgentLinkServiceServer};
@@ -24,6 +26,7 @@ use comber_proto::freeze::v1::freeze_service_server::{self, FreezeServiceServer}
 use comber_proto::host::v1::host_service_server::{self, HostServiceServer};
 use comber_proto::release::v1::release_service_server::{self, ReleaseServiceServer};
 use comber_proto::rollout::v1::rollout_service_server::{self, RolloutServiceServer};
+use comber_proto::trust::v1::trust_service_server::{self, TrustServiceServer};
 use comber_runtime::clock::Clock;
 use comber_runtime::shutdown::Shutdown;
 use comber_runtime::task;
@@ -60,6 +63,8 @@ pub struct Parts {
     pub lives: CertificateLives,
     /// The time, for certificates.
     pub clock: Clock,
+    /// A directory for what is being verified; nothing in it lasts.
+    pub scratch: PathBuf,
     /// When streams end.
     pub shutdown: Shutdown,
 }
@@ -79,6 +84,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         HostServiceServer::new(host::Hosts::new(core())).max_decoding_message_size(MESSAGE_MAX);
     let freezes = FreezeServiceServer::new(freeze::Freezes::new(core()));
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
+    let trust = TrustServiceServer::new(trust::Trust::new(parts));
     let (reporter, health) = tonic_health::server::health_reporter();
     task::spawn(
         "health",
@@ -97,6 +103,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(hosts)
         .add_service(freezes.max_decoding_message_size(MESSAGE_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_MAX))
+        .add_service(trust.max_decoding_message_size(UPLOAD_MESSAGE_MAX))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         // Tools that are a few years old ask by this name only.
@@ -106,7 +113,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
 /// Load balancers and probes are told that the process ends before its connections are. Every service has the one state:
 /// they serve from the same core.
 async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
-    const SERVICES: [&str; 8] = [
+    const SERVICES: [&str; 9] = [
         "",
         agent_link_service_server::SERVICE_NAME,
         enrolment_service_server::SERVICE_NAME,
@@ -115,6 +122,7 @@ async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
         host_service_server::SERVICE_NAME,
         event_service_server::SERVICE_NAME,
         freeze_service_server::SERVICE_NAME,
+        trust_service_server::SERVICE_NAME,
     ];
     for status in [ServingStatus::Serving, ServingStatus::NotServing] {
         for service in SERVICES {

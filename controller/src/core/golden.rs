@@ -405,7 +405,7 @@ fn words_that_were_ever_stored() {
         "host_enrolled host_labelled host_retired operator_enrolled token_created token_revoked release_published \
          release_deleted rollout_created rollout_started rollout_paused rollout_resumed rollout_halted \
          rollout_rolling_back rollout_rolled_back rollout_completed rollout_aborted rollout_fenced wave_opened \
-         wave_passed outcome_changed host_rolled_back freeze_added freeze_removed",
+         wave_passed outcome_changed host_rolled_back freeze_added freeze_removed repository_imported",
     );
     words::<TokenKind>("host operator");
 }

@@ -27,6 +27,7 @@ mod releases;
 mod rollouts;
 mod task;
 mod tokens;
+mod trust;
 mod world;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use agents::{Attachment, AttachmentId, Ending};
 pub use error::{CoreError, LoadError};
 pub use packages::PackageReport;
 pub use tokens::{Certificate, Token};
+pub use trust::{Kept, Listed, Trusted};
 pub use world::World;
 
 use crate::store::Store;

@@ -146,6 +146,7 @@ impl Task {
             world: &mut guard,
             changes: &mut changes,
             now: self.clock.steady(),
+            wall: self.clock.wall(),
             plan: false,
         };
         let touched = !batch.is_empty();

@@ -1,6 +1,7 @@
 //! Everything the controller knows, in memory: the planner's picture of the fleet, and what stands beside it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use comber_model::{HostId, Link};
 use comber_planner::{HostView, PlanInput};
@@ -11,6 +12,7 @@ use super::agents::Attached;
 use super::meta::Meta;
 use super::packages::Asked;
 use super::tokens::Token;
+use super::trust::Trusted;
 
 /// The state of the controller. Changed by the core task alone.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct World {
     pub input: PlanInput,
     /// Tokens that can still be used, and those just spent, by the id that people see.
     pub tokens: BTreeMap<String, Token>,
+    /// What the publisher signed, verified; absent where no root is pinned.
+    pub trust: Option<Arc<Trusted>>,
     /// The packages whose versions stand in the hosts' views.
     pub(crate) asked: Asked,
     /// Counters.

@@ -241,6 +241,7 @@ pub(crate) fn a_host(id: &str, connected: bool) -> Host {
             boot_id: "9f0c1a7e-6a1b-4d0e-9a53-0d6f2f1f4c11".to_owned(),
             booted_at: ago(864_000),
             failed_units: vec!["certbot.service".to_owned()],
+            trust: "no_root".to_owned(),
             reboot_required: true,
             reboot_required_by: vec!["linux-image-amd64".to_owned(), "libc6".to_owned()],
             ..Facts::default()
