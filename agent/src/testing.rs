@@ -1,5 +1,6 @@
 //! A small host for tests: a root, a state directory, and releases that write down what is done with them.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,9 +18,14 @@ use crate::systemd::{Systemd, Use};
 use crate::trust::{Unverified, Verified};
 use crate::update::{Itself, ServiceKind};
 
+mod vendor;
+
+pub(crate) use vendor::Vendor;
+
 /// Removed at its end.
 pub(crate) struct TestHost {
     dir: TempDir,
+    vendor: OnceCell<Vendor>,
 }
 
 impl TestHost {
@@ -27,11 +33,24 @@ impl TestHost {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("root")).unwrap();
         fs::create_dir(dir.path().join("state")).unwrap();
-        Self { dir }
+        Self {
+            dir,
+            vendor: OnceCell::new(),
+        }
     }
 
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Who signs releases for it.
+    pub(crate) fn vendor(&self) -> &Vendor {
+        self.vendor.get_or_init(|| Vendor::new(self.dir.path()))
+    }
+
+    /// Lists what was bundled.
+    pub(crate) fn list(&self, carried: &Unverified, id: &ReleaseId) {
+        self.vendor().list(&carried.path, &carried.artifact, id);
     }
 
     /// Where releases go.

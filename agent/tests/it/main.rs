@@ -15,4 +15,6 @@ mod packages;
 mod renew;
 mod rollout;
 mod support;
+#[path = "../../src/testing/vendor.rs"]
+mod vendor;
 mod whole_host;

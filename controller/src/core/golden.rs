@@ -34,6 +34,7 @@ use super::meta::Meta;
 use super::packages::PackagePart;
 use super::records::{decode, encode};
 use super::tokens::Token;
+use super::trust::{Head, Kept};
 use crate::pki::tokens::{TokenKind, TokenRecord};
 
 #[expect(
@@ -126,6 +127,30 @@ fn counters() {
         oldest_event: 3,
     };
     golden("meta", &meta);
+}
+
+#[test]
+fn trust() {
+    golden(
+        "trust_head",
+        &Head {
+            number: 3,
+            pieces: 7,
+        },
+    );
+    let text = |name: &str| Some(format!("{{\"signed\":\"{name}\"}}"));
+    let kept = Kept {
+        pinned: Digest([0xcd; 32]),
+        roots: BTreeMap::from([(1, "{}".to_owned()), (2, "{\"signed\":2}".to_owned())]),
+        timestamp: text("timestamp"),
+        snapshot: text("snapshot"),
+        targets: text("targets"),
+        trusted_at: Some(at(9)),
+        once: BTreeMap::from([("webapp@2.4.0".parse().unwrap(), 12)]),
+        imported_at: at(10),
+        imported_by: "ada".to_owned(),
+    };
+    golden("trust", &kept);
 }
 
 #[test]
