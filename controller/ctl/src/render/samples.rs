@@ -320,6 +320,9 @@ pub(crate) fn a_release() -> Release {
         category: "security".to_owned(),
         manifest: "name = \"webapp\"\nversion = \"2.4.1\"\n".to_owned(),
         rollouts: vec!["r7".to_owned()],
+        listing: comber_proto::release::v1::Listing::Listed.into(),
+        counter: 17,
+        floor: 12,
     }
 }
 
@@ -352,4 +355,10 @@ pub(crate) fn some_events() -> Vec<Event> {
         opened,
         changed,
     ]
+}
+
+/// What signing a list came to.
+pub(crate) fn signed() -> comber_trust::publisher::Progress {
+    let version = std::num::NonZeroU64::new(17).expect("not zero");
+    vec![(comber_trust::RoleType::Targets, version, 1, 1)]
 }
