@@ -252,7 +252,8 @@ fn enroll(arguments: &Enroll, settings: &AgentSettings) -> Result<(), AppError> 
         channel: settings.link.channel(),
         root: root.as_deref(),
     };
-    let enrol::Enrolled { identity, root } = run::runtime()?.block_on(enrol(&request, &Clock::system()))?;
+    let enrol::Enrolled { identity, root } =
+        run::runtime()?.block_on(enrol(&request, &Clock::system()))?;
     let runs = Lock::is_held(&settings.state_dir.join(AGENT_LOCK));
     let service = Service::system();
     let starts = !runs && service.runs(&settings.state_dir);

@@ -90,7 +90,8 @@ const HISTORY_HELP: &str = "The newest comes first; the last 100 are kept.\n\
     Example: comber-agent history --limit 5";
 const CHECK_NOW_HELP: &str = "Ends with 69 where the controller cannot be reached.\n\
     Example: comber-agent check-now";
-const TRUST_HELP: &str = "Examples:\n  comber-agent trust --output json\n  comber-agent trust init root.json";
+const TRUST_HELP: &str =
+    "Examples:\n  comber-agent trust --output json\n  comber-agent trust init root.json";
 const INIT_HELP: &str = "Compare the sha256 that it prints with the publisher's.\nExample: comber-agent trust init root.json";
 const RESET_HELP: &str = "For a host whose record is damaged or that shall believe another publisher: what was trusted before \
     is forgotten, so find out first why it is needed.\nExample: comber-agent trust reset root.json --yes";

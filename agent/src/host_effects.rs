@@ -171,11 +171,7 @@ impl<S: Source> HostEffects<S> {
         }
     }
 
-    async fn proven_once(
-        &self,
-        listed: &Listed,
-        artifact: &Artifact,
-    ) -> Result<Verified, Failure> {
+    async fn proven_once(&self, listed: &Listed, artifact: &Artifact) -> Result<Verified, Failure> {
         let fetched = self.fetcher.fetch(artifact).await;
         let unverified = fetched.map_err(fails(FailureClass::Fetch))?;
         let listed = listed.clone();

@@ -312,7 +312,10 @@ async fn bytes_of_another_release_are_not_staged_and_not_kept() {
     }
     let failure = world.effects.fetch(&change).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Trust);
-    assert!(failure.detail.contains("says that it is webapp@1.0"), "{failure}");
+    assert!(
+        failure.detail.contains("says that it is webapp@1.0"),
+        "{failure}"
+    );
     assert_eq!(world.effects.inspect().await.unwrap(), Found::default());
     assert_eq!(
         fs::read_dir(world.effects.fetcher.staging())

@@ -12,7 +12,7 @@ use comber_trust::{Signed, dev};
 
 /// One publisher.
 pub(crate) struct Vendor {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
 impl Vendor {
@@ -67,22 +67,16 @@ impl Vendor {
         counter
     }
 
-    /// Changes what is listed, and publishes that.
-    pub(crate) fn change(&self, change: impl FnOnce(&Publisher)) {
-        change(&self.publisher());
-        self.publish();
-    }
-
-    fn publish(&self) {
+    pub(crate) fn publish(&self) {
         dev::publish(&self.dir, now()).unwrap();
     }
 
-    fn publisher(&self) -> Publisher {
+    pub(crate) fn publisher(&self) -> Publisher {
         Publisher::open(&self.dir, dev::lives(), now()).unwrap()
     }
 }
 
 /// The library reads the machine's clock, so its repositories are made by that.
-fn now() -> jiff::Timestamp {
+pub(crate) fn now() -> jiff::Timestamp {
     Clock::system().wall()
 }

@@ -56,7 +56,9 @@ pub enum TrustError {
     #[error("not_listed")]
     Unlisted(#[source] Unlisted),
     /// More bytes are announced than the signed length can ever need.
-    #[error("{carried} bytes are announced for a release of {length}; nothing carries it with so many")]
+    #[error(
+        "{carried} bytes are announced for a release of {length}; nothing carries it with so many"
+    )]
     Endless {
         /// As announced.
         carried: u64,

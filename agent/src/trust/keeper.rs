@@ -120,9 +120,13 @@ impl Keeper {
                     tracing::info!(release = %assigned.release, error, "judged by the list that is kept");
                     return Ok(listed);
                 }
-                Err(error) if wait == Wait::Short => return Err(error.unwrap_or(TrustError::Away(away))),
+                Err(error) if wait == Wait::Short => {
+                    return Err(error.unwrap_or(TrustError::Away(away)));
+                }
                 // What is kept is of no use without a look, or says no by an old list: a newer one may say yes.
-                Err(Some(error @ (TrustError::NoRoot | TrustError::Record(_)))) => return Err(error),
+                Err(Some(error @ (TrustError::NoRoot | TrustError::Record(_)))) => {
+                    return Err(error);
+                }
                 Err(_) => {}
             }
             let pause = backoff.next_random();
@@ -181,11 +185,7 @@ impl Keeper {
         self.decide(&listing, assigned).map_err(Some)
     }
 
-    fn decide(
-        &self,
-        listing: &Listing,
-        assigned: &Assigned<'_>,
-    ) -> Result<Listed, TrustError> {
+    fn decide(&self, listing: &Listing, assigned: &Assigned<'_>) -> Result<Listed, TrustError> {
         let Assigned {
             release,
             artifact,
@@ -224,7 +224,10 @@ impl Keeper {
             }
             VerifyError::Record(record) => {
                 let error = error_chain(&record);
-                tracing::error!(error, "the record of what is trusted is of no use: this host installs nothing");
+                tracing::error!(
+                    error,
+                    "the record of what is trusted is of no use: this host installs nothing"
+                );
                 TrustError::Record(record)
             }
             expired @ VerifyError::Expired { .. } => TrustError::Expired(expired),

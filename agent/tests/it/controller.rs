@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -77,6 +77,8 @@ pub(crate) struct Shared {
     artifacts: Mutex<HashMap<String, Bytes>>,
     /// Who signs what it hands out.
     pub(crate) vendor: Vendor,
+    /// Whether enrolment hands out the vendor's root.
+    pub(crate) offers_root: AtomicBool,
     /// Answers in place of the vendor's metadata, by file.
     pub(crate) lies: Mutex<HashMap<String, Lie>>,
     _dir: TempDir,
@@ -159,6 +161,7 @@ impl TestController {
         let dir = tempfile::tempdir().unwrap();
         let shared = Shared {
             vendor: Vendor::new(dir.path()),
+            offers_root: AtomicBool::new(true),
             lies: Mutex::default(),
             _dir: dir,
             ca: TestCa::new(),
@@ -235,6 +238,15 @@ impl TestController {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         artifacts.insert(hex.to_owned(), bytes.into());
+    }
+
+    /// What is shown from now on in place of a metadata file.
+    pub(crate) fn lie(&self, name: &str, lie: Lie) {
+        self.shared
+            .lies
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), lie);
     }
 
     pub(crate) fn plan(&self, plan: Plan) {
@@ -402,7 +414,9 @@ fn metadata(shared: &Shared, name: &str) -> http::Response<Body> {
             let pieces = futures_util::stream::repeat_with(move || Ok(Frame::data(piece.clone())));
             Some(StreamBody::new(pieces).boxed_unsync())
         }
-        None => std::fs::read(shared.vendor.metadata().join(name)).ok().map(full),
+        None => std::fs::read(shared.vendor.metadata().join(name))
+            .ok()
+            .map(full),
     };
     match body {
         Some(body) => http::Response::new(body),
@@ -555,7 +569,11 @@ impl EnrolmentService for GrpcService {
         Ok(Response::new(EnrolResponse {
             certificate_chain: ca.issue_host(&request.signing_request, &request.name, ttl),
             ca: ca.pem.clone(),
-            release_root: self.shared.vendor.root(),
+            release_root: if self.shared.offers_root.load(Ordering::SeqCst) {
+                self.shared.vendor.root()
+            } else {
+                String::new()
+            },
         }))
     }
 

@@ -8,6 +8,7 @@ mod crash;
 mod enrol;
 mod first_boot;
 mod host;
+mod hostile;
 mod link;
 mod local;
 mod module;

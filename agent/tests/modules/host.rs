@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use comber_agent::exec::Exec;
+use comber_agent::fetch::Patience;
 use comber_agent::install::{Catalog, Current, InstallError, Installer, Jobs, Kind, Record, Site};
 use comber_agent::link::LinkView;
-use comber_agent::fetch::Patience;
 use comber_agent::trust::{Assigned, Keeper, Listed, Unverified, Wait};
 use comber_agent::update::Itself;
 use comber_runtime::clock::Clock;
@@ -103,7 +103,9 @@ impl Host {
             path: built.path,
             artifact: built.artifact,
         };
-        let verified = unverified.verify(&self.listed(&out, &record).await).unwrap();
+        let verified = unverified
+            .verify(&self.listed(&out, &record).await)
+            .unwrap();
         let kind = self.site().installer(&record);
         kind.stage(verified).await.unwrap();
         Release { record, kind }

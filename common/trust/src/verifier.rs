@@ -11,8 +11,8 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -136,6 +136,15 @@ pub enum VerifyError {
     /// The library takes any failure to fetch the next root for the end of the roots.
     #[error("the publisher's next root cannot be had, so it is not known which keys count now")]
     Unwalked,
+    /// More bytes than the role may have.
+    #[error(
+        "{name} has more than the {} bytes that its role may have",
+        limit_of(name)
+    )]
+    TooLong {
+        /// Which file.
+        name: String,
+    },
     /// A rule of the specification is broken.
     #[error("the metadata does not verify")]
     Refused(#[source] Box<tough::error::Error>),
@@ -244,16 +253,23 @@ async fn load(
 ) -> Result<Repository, VerifyError> {
     let base = Url::parse(BASE).map_err(|_| VerifyError::Content("address"))?;
     let failed = Arc::new(AtomicBool::new(false));
+    let too_long = Arc::new(Mutex::new(None));
     let relay = Relay {
         source,
         failed: Arc::clone(&failed),
+        too_long: Arc::clone(&too_long),
     };
     let loader = RepositoryLoader::new(&record.root, base.clone(), base)
         .transport(relay)
         .limits(LIMITS)
         .datastore(datastore)
         .expiration_enforcement(ExpirationEnforcement::Safe);
-    let repository = loader.load().await.map_err(explain)?;
+    let loaded = loader.load().await;
+    // The library takes it for a failure of the transport, which another look might mend.
+    if let Some(name) = too_long.lock().ok().and_then(|mut name| name.take()) {
+        return Err(VerifyError::TooLong { name });
+    }
+    let repository = loaded.map_err(explain)?;
     if failed.load(Ordering::Acquire) {
         return Err(VerifyError::Unwalked);
     }
@@ -437,6 +453,8 @@ struct Relay {
     source: Arc<dyn Source>,
     /// Some file could not be had, for another reason than that it does not exist.
     failed: Arc<AtomicBool>,
+    /// This one had more bytes than its role may have.
+    too_long: Arc<Mutex<Option<String>>>,
 }
 
 impl fmt::Debug for Relay {
@@ -451,6 +469,12 @@ impl Transport for Relay {
         let name = url.path().rsplit('/').next().unwrap_or_default().to_owned();
         let fetched = self.source.fetch(&name).await;
         match fetched {
+            Ok(Some(bytes)) if bytes.len() as u64 > limit_of(&name) => {
+                if let Ok(mut too_long) = self.too_long.lock() {
+                    *too_long = Some(name);
+                }
+                Err(TransportError::new(TransportErrorKind::Other, url))
+            }
             Ok(Some(bytes)) => {
                 let whole = futures_util::stream::iter([Ok(bytes.into())]);
                 Ok(Box::pin(whole))

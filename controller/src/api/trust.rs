@@ -131,11 +131,7 @@ impl Trust {
 }
 
 /// A root as the beginning of trust, with everybody's way to compare it.
-pub(crate) fn pinned(
-    root: &str,
-    now: jiff::Timestamp,
-    actor: &str,
-) -> Result<Kept, VerifyError> {
+pub(crate) fn pinned(root: &str, now: jiff::Timestamp, actor: &str) -> Result<Kept, VerifyError> {
     let facts = comber_trust::look_at_root(root)?;
     let sha256 = Digest(Sha256::digest(root.as_bytes()).into());
     Ok(Kept::pinned(
@@ -193,7 +189,9 @@ impl TrustService for Trust {
 }
 
 fn ids(listing: Option<&Listing>) -> BTreeSet<ReleaseId> {
-    let releases = listing.into_iter().flat_map(|listing| listing.releases.keys());
+    let releases = listing
+        .into_iter()
+        .flat_map(|listing| listing.releases.keys());
     releases.cloned().collect()
 }
 
@@ -246,6 +244,7 @@ fn refused(error: &VerifyError) -> Status {
         | VerifyError::Away(_)
         | VerifyError::Unwalked
         | VerifyError::Refused(_)
+        | VerifyError::TooLong { .. }
         | VerifyError::Root
         | VerifyError::Content(_) => {
             Status::failed_precondition(format!("the metadata is refused: {text}"))

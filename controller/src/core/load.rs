@@ -107,7 +107,10 @@ pub(super) fn by_host<T: DeserializeOwned>(
     Ok(named)
 }
 
-pub(super) fn pairs<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<(String, T)>, LoadError> {
+pub(super) fn pairs<T: DeserializeOwned>(
+    store: &Store,
+    prefix: &str,
+) -> Result<Vec<(String, T)>, LoadError> {
     let mut records = Vec::new();
     let mut after: Option<bytes::Bytes> = None;
     loop {

@@ -68,9 +68,12 @@ impl Fixture {
     }
 
     /// The publisher lists `webapp@1` with the bytes of `release("webapp@1", 1)`.
-    async fn list(&self) {
+    pub(super) async fn list(&self) {
         let before = self.core.read().await.trust.clone();
-        self.core.keep_trust(before, listing(1, &["1"])).await.unwrap();
+        self.core
+            .keep_trust(before, listing(1, &["1"]))
+            .await
+            .unwrap();
     }
 
     pub(super) async fn stop(self) {
@@ -143,10 +146,18 @@ pub(super) fn listing(version: u64, webapps: &[&str]) -> Kept {
     let targets = format!(r#""targets":{{{}}}"#, targets.join(","));
     let root = role("root", r#""consistent_snapshot":true,"keys":{},"roles":{}"#);
     Kept {
-        timestamp: Some(role("timestamp", r#""meta":{"snapshot.json":{"version":1}}"#)),
+        timestamp: Some(role(
+            "timestamp",
+            r#""meta":{"snapshot.json":{"version":1}}"#,
+        )),
         snapshot: Some(role("snapshot", r#""meta":{"targets.json":{"version":1}}"#)),
         targets: Some(role("targets", &targets)),
-        ..Kept::pinned(Digest([7; 32]), (version, root), Timestamp::UNIX_EPOCH, "ada")
+        ..Kept::pinned(
+            Digest([7; 32]),
+            (version, root),
+            Timestamp::UNIX_EPOCH,
+            "ada",
+        )
     }
 }
 
@@ -157,12 +168,16 @@ async fn what_the_publisher_lists_is_there_after_a_restart_and_decides_what_is_r
     let core = &fixture.core;
     let refused = core.publish_release(release("webapp@1", 1)).await;
     let refused = refused.unwrap_err().to_string();
-    assert!(refused.contains("webapp@1 is not listed: no publisher's root"), "{refused}");
+    assert!(
+        refused.contains("webapp@1 is not listed: no publisher's root"),
+        "{refused}"
+    );
     fixture.list().await;
     let other = core.publish_release(release("webapp@1", 9)).await;
     let other = other.unwrap_err().to_string();
     assert!(other.contains("not listed with these bytes"), "{other}");
     core.publish_release(release("webapp@1", 1)).await.unwrap();
+    fixture.enrol("web-1").await.unwrap();
     let draft = core.create_rollout(spec("webapp@1"), "ada").await.unwrap();
     let running = core.create_rollout(spec("webapp@1"), "ada").await.unwrap();
     core.command(running, comber_planner::Command::Start, "ada")
@@ -181,7 +196,10 @@ async fn what_the_publisher_lists_is_there_after_a_restart_and_decides_what_is_r
     core.keep_trust(before, listing(2, &["2"])).await.unwrap();
     let withdrawn = core.create_rollout(spec("webapp@1"), "ada").await;
     let withdrawn = withdrawn.unwrap_err().to_string();
-    assert!(withdrawn.contains("webapp@1 is not listed any more"), "{withdrawn}");
+    assert!(
+        withdrawn.contains("webapp@1 is not listed any more"),
+        "{withdrawn}"
+    );
     let start = core.command(draft, comber_planner::Command::Start, "ada");
     assert!(start.await.is_err());
     let world = core.read().await;
@@ -197,17 +215,15 @@ async fn a_list_of_many_releases_is_kept_whole_or_not_at_all() {
     let fixture = Fixture::open(dir.path());
     let mut kept = listing(1, &["1"]);
     // Far more than one value of the store, with a letter on every edge.
-    kept.imported_by = "ü\"".repeat(100_000);
+    kept.roots.insert(0, "ü\"".repeat(100_000));
     let kept = fixture.core.keep_trust(None, kept).await.unwrap();
     fixture.stop().await;
     let fixture = Fixture::open(dir.path());
     let found = fixture.core.read().await.trust.clone().unwrap();
     assert_eq!(found, kept);
     // Pieces of an import that a crash cut off are swept, and those that count stay.
-    let small = Kept {
-        imported_by: "ada".to_owned(),
-        ..found.kept.clone()
-    };
+    let mut small = found.kept.clone();
+    small.roots.remove(&0);
     fixture.core.keep_trust(Some(found), small).await.unwrap();
     let pieces = fixture.store.range(b"/v1/x/set/", None, 100).unwrap();
     assert_eq!(pieces.items.len(), 1);

@@ -119,7 +119,10 @@ impl Trusted {
         }
         let (number, role) = name.split_once('.')?;
         // One spelling for each file.
-        let version: u64 = number.parse().ok().filter(|n: &u64| n.to_string() == number)?;
+        let version: u64 = number
+            .parse()
+            .ok()
+            .filter(|n: &u64| n.to_string() == number)?;
         let [_, _, snapshot, targets] = self.listing.as_ref().map_or([0; 4], |l| l.versions);
         match role {
             "root.json" => self.kept.roots.get(&version).map(String::as_str),
@@ -132,9 +135,8 @@ impl Trusted {
     /// Whether a release is listed with these bytes.
     pub fn listed(&self, id: &ReleaseId, artifact: &Artifact) -> Listed {
         let entry = self.entry(id);
-        let same = |entry: &&Entry| {
-            entry.sha256 == artifact.digest.0 && entry.length == artifact.length
-        };
+        let same =
+            |entry: &&Entry| entry.sha256 == artifact.digest.0 && entry.length == artifact.length;
         match entry.filter(same) {
             Some(entry) if entry.signed.counter < self.floor(id) => Listed::BelowFloor,
             Some(_) => Listed::Yes,
@@ -146,7 +148,9 @@ impl Trusted {
     /// The counter that the release has or had; 0 where it was never listed.
     pub fn counter(&self, id: &ReleaseId) -> u64 {
         let entry = self.entry(id).map(|entry| entry.signed.counter);
-        entry.or_else(|| self.kept.once.get(id).copied()).unwrap_or(0)
+        entry
+            .or_else(|| self.kept.once.get(id).copied())
+            .unwrap_or(0)
     }
 
     /// The floor of the release's product; 0 where there is none.
@@ -200,7 +204,9 @@ impl World {
         let listing = self.trust.as_ref().and_then(|trust| trust.listing.as_ref());
         let holds = listing.map_or(Ok(()), |listing| listing.must_hold(wall));
         holds.map_err(|error| {
-            CoreError::Refused(format!("{error}; renew it with: comber repo refresh, then comber repo import"))
+            CoreError::Refused(format!(
+                "{error}; renew it with: comber repo refresh, then comber repo import"
+            ))
         })
     }
 }
@@ -241,7 +247,11 @@ fn keep(
         number: old.map_or(1, |old| old.number.saturating_add(1)),
         pieces: pieces.len(),
     };
-    let told = format!("{} was imported by {}", versions(listing.as_ref()), kept.imported_by);
+    let told = format!(
+        "{} was imported by {}",
+        versions(listing.as_ref()),
+        kept.imported_by
+    );
     tracing::info!(actor = kept.imported_by, "{told}");
     let event = edit.event_by(EventKind::RepositoryImported, &kept.imported_by, told);
     let event = edit.event(&event);
@@ -280,8 +290,7 @@ fn pause_unlisted(edit: &mut Edit<'_>, trusted: &Trusted) {
     let stopped: Vec<RolloutId> = all.iter().filter_map(runs).collect();
     for id in stopped {
         let by = &trusted.kept.imported_by;
-        let paused =
-            comber_planner::command(&edit.world.input, id, Command::Pause, by, edit.now);
+        let paused = comber_planner::command(&edit.world.input, id, Command::Pause, by, edit.now);
         let Ok(effect) = paused else { continue };
         let events = effect.events.iter().map(|event| edit.event(event));
         let events = events.collect();
@@ -325,7 +334,11 @@ pub(crate) fn load(store: &Store) -> Result<(Option<Arc<Trusted>>, Vec<String>),
         .transpose()?;
     let stored = load::pairs::<String>(store, records::TRUST_PIECES)?;
     let prefix = head.map(|head| records::trust_prefix(head.number));
-    let counts = |key: &str| prefix.as_ref().is_some_and(|prefix| key.starts_with(prefix));
+    let counts = |key: &str| {
+        prefix
+            .as_ref()
+            .is_some_and(|prefix| key.starts_with(prefix))
+    };
     let strays: Vec<String> = stored
         .iter()
         .filter(|(key, _)| !counts(key))
@@ -344,7 +357,11 @@ pub(crate) fn load(store: &Store) -> Result<(Option<Arc<Trusted>>, Vec<String>),
         .map(|(_, piece)| piece)
         .collect();
     if own.len() != head.pieces {
-        return Err(damaged(format!("{} of {} pieces are there", own.len(), head.pieces)));
+        return Err(damaged(format!(
+            "{} of {} pieces are there",
+            own.len(),
+            head.pieces
+        )));
     }
     let text = own.concat();
     let kept: Kept = records::decode(records::TRUST.as_bytes(), text.as_bytes())?;

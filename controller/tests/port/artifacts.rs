@@ -3,6 +3,7 @@
 use std::fs;
 
 use bytes::Bytes;
+use comber_bundle::Built;
 use comber_proto::release::v1::release_service_client::ReleaseServiceClient;
 use comber_proto::release::v1::{
     DeleteReleaseRequest, PublishReleaseRequest, StatUploadRequest, UploadRequest, UploadStart,
@@ -18,14 +19,13 @@ use comber_runtime::shutdown::Shutdown;
 use comber_runtime::{task, tls};
 use comber_trust::publisher::Publisher;
 use comber_trust::{Signed, dev};
-use comber_bundle::Built;
-use jiff::Timestamp;
-use std::path::{Path, PathBuf};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use rustls::ClientConfig;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tonic::transport::Channel;
 use tonic::{Code, Status};

@@ -240,9 +240,13 @@ fn reboot(facts: &Facts) -> String {
 fn trust(facts: &Facts) -> &'static str {
     match facts.trust.as_str() {
         "" | "ok" => "",
-        "no_root" => "it knows no publisher and installs nothing: comber-agent trust init, on the host",
+        "no_root" => {
+            "it knows no publisher and installs nothing: comber-agent trust init, on the host"
+        }
         "expired" => "what the publisher signed has expired, it installs nothing new",
-        "damaged" => "its record is damaged or gone, it installs nothing: comber-agent trust status, on the host",
+        "damaged" => {
+            "its record is damaged or gone, it installs nothing: comber-agent trust status, on the host"
+        }
         _ => "not understood by this version of comber",
     }
 }

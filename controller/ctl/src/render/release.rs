@@ -116,7 +116,9 @@ fn list(signed: &Progress) -> String {
     let targets = signed.iter().find(|(role, ..)| *role == RoleType::Targets);
     targets.map_or_else(String::new, |(_, version, signatures, _)| {
         let keys = if *signatures == 1 { "key" } else { "keys" };
-        format!("signed list {version} with {signatures} {keys}, the controller verified and keeps it\n")
+        format!(
+            "signed list {version} with {signatures} {keys}, the controller verified and keeps it\n"
+        )
     })
 }
 

@@ -20,7 +20,9 @@ pub(crate) fn repository(view: &View, repository: Option<&Repository>) -> String
         roles.row([
             cell(Paint::Strong, role.name.clone()),
             role.version.to_string().into(),
-            super::at(role.expires).map_or_else(String::new, super::instant).into(),
+            super::at(role.expires)
+                .map_or_else(String::new, super::instant)
+                .into(),
         ]);
     }
     let head = format!(
@@ -29,7 +31,11 @@ pub(crate) fn repository(view: &View, repository: Option<&Repository>) -> String
         view.ago(repository.imported_at),
         repository.imported_by
     );
-    format!("{head}\n{}\n{}", roles.render(view), releases(view, repository))
+    format!(
+        "{head}\n{}\n{}",
+        roles.render(view),
+        releases(view, repository)
+    )
 }
 
 fn releases(view: &View, repository: &Repository) -> String {
@@ -45,7 +51,10 @@ fn releases(view: &View, repository: &Repository) -> String {
     ]);
     for listed in &repository.releases {
         let product = listed.id.split('@').next().unwrap_or_default();
-        let floor = repository.floors.iter().find(|floor| floor.product == product);
+        let floor = repository
+            .floors
+            .iter()
+            .find(|floor| floor.product == product);
         let floor = floor.map_or(0, |floor| floor.counter);
         let (paint, bundle) = if listed.published {
             (Paint::Plain, "here")
@@ -60,7 +69,12 @@ fn releases(view: &View, repository: &Repository) -> String {
         table.row([
             cell(Paint::Strong, listed.id.clone()),
             cell(below, listed.counter.to_string()),
-            (if floor == 0 { String::new() } else { floor.to_string() }).into(),
+            (if floor == 0 {
+                String::new()
+            } else {
+                floor.to_string()
+            })
+            .into(),
             bytes(listed.length).into(),
             cell(paint, bundle.to_owned()),
         ]);

@@ -202,7 +202,11 @@ async fn publishing_goes_on_where_the_upload_broke_off() {
     let script = controller.script(|script| script.clone());
     assert_eq!(script.uploaded, fs::read(bundle).unwrap());
     for file in ["1.root.json", "2.targets.json", "timestamp.json"] {
-        assert!(script.imported.iter().any(|name| name == file), "{:?}", script.imported);
+        assert!(
+            script.imported.iter().any(|name| name == file),
+            "{:?}",
+            script.imported
+        );
     }
     assert_eq!(script.offsets.len(), 3, "{:?}", script.offsets);
     assert!(

@@ -117,7 +117,8 @@ pub(super) fn list(
         tempfile::tempdir().map_err(|error| failed("cannot make a temporary directory")(&error))?;
     let tar = dir.path().join("tar");
     comber_bundle::decode(file, &artifact, &tar).map_err(|error| {
-        CliError::configuration(format!("cannot read {}", file.display())).because(error.to_string())
+        CliError::configuration(format!("cannot read {}", file.display()))
+            .because(error.to_string())
     })?;
     let signed = Signed {
         product: id.name,

@@ -86,7 +86,10 @@ pub(crate) async fn publish_bundle(
     Ok((promised(doing, answer.release)?, answer.already))
 }
 
-pub(super) fn file_of(path: &Path, session: &Session) -> Outcome<(Option<tempfile::TempDir>, PathBuf)> {
+pub(super) fn file_of(
+    path: &Path,
+    session: &Session,
+) -> Outcome<(Option<tempfile::TempDir>, PathBuf)> {
     if !path.is_dir() {
         return Ok((None, path.to_owned()));
     }

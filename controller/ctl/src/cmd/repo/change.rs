@@ -15,10 +15,6 @@ use crate::session::Session;
 
 /// Prepares a root in which the key may, or may no longer, sign the role. Keys of the root before and of the new one sign it.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  comber repo add-key targets bob.key
-  comber repo remove-key targets bob.key")]
-#[command(override_usage = "comber repo <add-key|remove-key> [OPTIONS] <ROLE> <KEY>")]
 pub(crate) struct KeyOfRole {
     /// root, targets, snapshot or timestamp
     #[arg(value_parser = role)]
@@ -74,16 +70,26 @@ pub(super) fn add_key(args: &KeyOfRole, session: &Session) -> Outcome<()> {
 
 pub(super) fn remove_key(args: &KeyOfRole, session: &Session) -> Outcome<()> {
     let workshop = Workshop::open(&args.repo, session)?;
-    let removed = workshop.publisher.remove_key(args.role, &public(&args.key)?);
+    let removed = workshop
+        .publisher
+        .remove_key(args.role, &public(&args.key)?);
     removed.map_err(|error| refused(&error))?;
-    prepared(&workshop, "the next root does not let the key sign", session)
+    prepared(
+        &workshop,
+        "the next root does not let the key sign",
+        session,
+    )
 }
 
 pub(super) fn threshold(args: &ThresholdArgs, session: &Session) -> Outcome<()> {
     let workshop = Workshop::open(&args.repo, session)?;
     let set = workshop.publisher.set_threshold(args.role, args.count);
     set.map_err(|error| refused(&error))?;
-    prepared(&workshop, "the next root asks for so many signatures", session)
+    prepared(
+        &workshop,
+        "the next root asks for so many signatures",
+        session,
+    )
 }
 
 /// Shows what is prepared by now.

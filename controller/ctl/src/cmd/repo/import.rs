@@ -139,7 +139,10 @@ struct Imported {
 }
 
 pub(super) async fn run(args: &ImportArgs, session: &Session) -> Outcome<()> {
-    let dir = args.dir.clone().unwrap_or_else(|| place(&args.repo, session));
+    let dir = args
+        .dir
+        .clone()
+        .unwrap_or_else(|| place(&args.repo, session));
     // One's own is not read while another command publishes to it.
     let _workshop = match &args.dir {
         Some(_) => None,
@@ -150,7 +153,11 @@ pub(super) async fn run(args: &ImportArgs, session: &Session) -> Outcome<()> {
     let answer = import(&client, files, args.pin).await?;
     let repository = answer.repository.clone().unwrap_or_default();
     let (mut uploaded, mut missing) = (Vec::new(), Vec::new());
-    for listed in repository.releases.iter().filter(|listed| !listed.published) {
+    for listed in repository
+        .releases
+        .iter()
+        .filter(|listed| !listed.published)
+    {
         let target = target(&dir, listed);
         if target.exists() {
             send(&client, &target, session).await?;
@@ -171,7 +178,11 @@ pub(super) async fn run(args: &ImportArgs, session: &Session) -> Outcome<()> {
 }
 
 fn target(dir: &Path, listed: &Listed) -> PathBuf {
-    let name = format!("{}.{}.rel", render::hex(&listed.digest), listed.id.replace('@', "-"));
+    let name = format!(
+        "{}.{}.rel",
+        render::hex(&listed.digest),
+        listed.id.replace('@', "-")
+    );
     dir.join("targets").join(name)
 }
 

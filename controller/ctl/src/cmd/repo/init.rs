@@ -73,7 +73,10 @@ pub(super) async fn run(args: &InitArgs, session: &Session) -> Outcome<()> {
         ("snapshot", &args.snapshot_key),
         ("timestamp", &args.timestamp_key),
     ] {
-        let public: Vec<Key> = given.iter().map(|key| public(key)).collect::<Outcome<_>>()?;
+        let public: Vec<Key> = given
+            .iter()
+            .map(|key| public(key))
+            .collect::<Outcome<_>>()?;
         let wanted = args.threshold.iter().find(|(name, _)| name == role);
         keys.insert(role, (public, wanted.map_or(1, |(_, count)| *count)));
     }
@@ -82,7 +85,11 @@ pub(super) async fn run(args: &InitArgs, session: &Session) -> Outcome<()> {
     made.map_err(|error| refused(&error))?;
     Settings::new(false, lives).save(&dir)?;
     let workshop = Workshop::open(&args.repo, session)?;
-    prepared(&workshop, &format!("prepared a repository in {}", dir.display()), session)
+    prepared(
+        &workshop,
+        &format!("prepared a repository in {}", dir.display()),
+        session,
+    )
 }
 
 async fn develop(args: &InitArgs, dir: &Path, session: &Session) -> Outcome<()> {
@@ -91,7 +98,9 @@ async fn develop(args: &InitArgs, dir: &Path, session: &Session) -> Outcome<()> 
     Settings::new(true, dev::lives()).save(dir)?;
     let workshop = Workshop::open(&args.repo, session)?;
     let root = std::fs::read_to_string(workshop.publisher.metadata().join("1.root.json"));
-    let root = root.map_err(|error| CliError::configuration("cannot read the root").because(error.to_string()))?;
+    let root = root.map_err(|error| {
+        CliError::configuration("cannot read the root").because(error.to_string())
+    })?;
     let facts = comber_trust::look_at_root(&root)
         .map_err(|error| CliError::configuration("the root cannot be used").caused_by(&error))?;
     // Without a context there is no controller yet; the import comes later then.

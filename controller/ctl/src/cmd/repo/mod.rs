@@ -32,8 +32,10 @@ pub(crate) enum RepoCommand {
     /// Make a repository
     Init(init::InitArgs),
     /// Let a key sign a role
+    #[command(after_help = "Example:\n  comber repo add-key targets bob.key")]
     AddKey(change::KeyOfRole),
     /// Take the right to sign a role from a key
+    #[command(after_help = "Example:\n  comber repo remove-key targets bob.key")]
     RemoveKey(change::KeyOfRole),
     /// Say how many signatures a role needs
     Threshold(change::ThresholdArgs),
@@ -147,12 +149,14 @@ struct RoleProgress {
 
 impl Roles {
     pub(crate) fn new(progress: &Progress, published: bool) -> Self {
-        let roles = progress.iter().map(|(role, version, signatures, needed)| RoleProgress {
-            role: role.to_string(),
-            version: version.get(),
-            signatures: *signatures,
-            needed: *needed,
-        });
+        let roles = progress
+            .iter()
+            .map(|(role, version, signatures, needed)| RoleProgress {
+                role: role.to_string(),
+                version: version.get(),
+                signatures: *signatures,
+                needed: *needed,
+            });
         Self {
             published,
             roles: roles.collect(),
@@ -175,7 +179,11 @@ impl Roles {
         }
         text.push_str(if self.published {
             "next:\n  comber repo import\n"
-        } else if self.roles.iter().all(|role| role.signatures as u64 >= role.needed) {
+        } else if self
+            .roles
+            .iter()
+            .all(|role| role.signatures as u64 >= role.needed)
+        {
             "next:\n  comber repo finish\n"
         } else {
             "next:\n  comber repo sign --key FILE\n"

@@ -45,14 +45,17 @@ struct Release {
 }
 
 pub(super) async fn run(args: &VerifyArgs, session: &Session) -> Outcome<()> {
-    let dir = args.dir.clone().unwrap_or_else(|| place(&args.repo, session));
+    let dir = args
+        .dir
+        .clone()
+        .unwrap_or_else(|| place(&args.repo, session));
     let metadata = dir.join("metadata");
     let own = metadata.join("1.root.json");
     let (root, _) = crate::toml_file::read(args.root.as_ref().unwrap_or(&own))?;
     let refused = || CliError::new(Exit::Refused, format!("{} does not verify", dir.display()));
     let facts = comber_trust::look_at_root(&root).map_err(|e| refused().caused_by(&e))?;
-    let scratch = tempfile::tempdir()
-        .map_err(|error| failed("cannot make a temporary directory")(&error))?;
+    let scratch =
+        tempfile::tempdir().map_err(|error| failed("cannot make a temporary directory")(&error))?;
     let source = Arc::new(Directory(metadata));
     let (record, now) = (Record::pinned(root), session.clock.wall());
     let looked = comber_trust::advance(&record, scratch.path(), source, now).await;
@@ -88,7 +91,11 @@ impl Verified {
             id, counter, floor, ..
         } in &self.releases
         {
-            let below = if counter < floor { ", below the floor" } else { "" };
+            let below = if counter < floor {
+                ", below the floor"
+            } else {
+                ""
+            };
             text.push_str(&format!("  {id}, counter {counter}{below}\n"));
         }
         text

@@ -129,7 +129,10 @@ impl Settings {
         if read.version == 1 {
             return Ok(read);
         }
-        Err(wrong().because(format!("its version is {}, this command knows 1", read.version)))
+        Err(wrong().because(format!(
+            "its version is {}, this command knows 1",
+            read.version
+        )))
     }
 
     pub(crate) fn lives(&self) -> Lives {
@@ -258,7 +261,9 @@ impl SecretArg {
             return Err(CliError::usage(format!("{what} needs a passphrase"))
                 .hint("give --passphrase-file FILE, or set COMBER_PASSPHRASE"));
         }
-        let first = session.screen.ask_secret(&format!("passphrase of {what}: "))?;
+        let first = session
+            .screen
+            .ask_secret(&format!("passphrase of {what}: "))?;
         if new && session.screen.ask_secret("once more: ")? != first {
             return Err(CliError::usage("the two passphrases are not the same"));
         }

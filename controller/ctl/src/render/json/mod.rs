@@ -18,8 +18,8 @@ pub(crate) use explain::{HostExplanation, RolloutExplanation};
 pub(crate) use freeze::{AddedFreeze, Freeze, Freezes};
 pub(crate) use host::{Changed, Host, HostDetail, Hosts};
 pub(crate) use packages::HostPackages;
-pub(crate) use repository::Repository;
 pub(crate) use release::{Built, Published, Release, Releases};
+pub(crate) use repository::Repository;
 pub(crate) use rollout::{Fence, Members, Plan, Rollout, Rollouts, Status, Summary};
 pub(crate) use token::{NewToken, Tokens};
 
