@@ -54,6 +54,8 @@ pub(crate) struct Task {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) count: watch::Sender<u64>,
+    /// Grows when somebody is let in no more.
+    pub(crate) bars: watch::Sender<u64>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) shutdown: Shutdown,
 }
@@ -148,9 +150,11 @@ impl Task {
             now: self.clock.steady(),
             wall: self.clock.wall(),
             plan: false,
+            barred: false,
         };
         let touched = !batch.is_empty();
         let answers = apply(&mut edit, batch);
+        let barred = edit.barred;
         schedule.dirty |= edit.plan;
         let planned = self.plan(&mut edit, schedule);
         edit.trim_events();
@@ -162,6 +166,9 @@ impl Task {
             publish(&guard, &planned.publish);
         }
         drop(guard);
+        if barred {
+            self.bars.send_modify(|count| *count += 1);
+        }
         if visible {
             self.count.send_modify(|count| *count += 1);
         }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use comber_model::{HostId, Link};
+use comber_model::{BarReason, HostId, Link};
 use comber_planner::{HostView, PlanInput};
 use jiff::Timestamp;
 
 use super::CoreError;
 use super::agents::Attached;
+use super::clones::Lineage;
 use super::meta::Meta;
 use super::packages::Asked;
+use super::revocations::Revocation;
 use super::tokens::Token;
 use super::trust::Trusted;
 
@@ -23,12 +25,16 @@ pub struct World {
     pub tokens: BTreeMap<String, Token>,
     /// What the publisher signed, verified; absent where no root is pinned.
     pub trust: Option<Arc<Trusted>>,
+    /// Certificates that are refused, by their number.
+    pub revoked: BTreeMap<String, Revocation>,
     /// The packages whose versions stand in the hosts' views.
     pub(crate) asked: Asked,
     /// Counters.
     pub(crate) meta: Meta,
     /// Streams of hosts that are up.
     pub(crate) attached: BTreeMap<HostId, Attached>,
+    /// Which processes of agents held the streams.
+    pub(crate) presences: BTreeMap<HostId, Lineage>,
     /// Number of the last attachment.
     pub(crate) attachments: u64,
 }
@@ -60,8 +66,12 @@ impl World {
     /// The same for a host that asks something itself; says what would help where it is not.
     pub fn enrolled(&self, host: &HostId) -> Result<&HostView, CoreError> {
         let why = match self.input.hosts.get(host) {
-            Some(view) if view.host.retired_at.is_none() => return Ok(view),
-            Some(_) => "was retired",
+            Some(view) if view.host.retired_at.is_some() => "was retired",
+            Some(view) => match view.host.barred.as_ref().map(|barred| barred.reason) {
+                None => return Ok(view),
+                Some(BarReason::Revoked) => "was revoked",
+                Some(BarReason::Cloned) => "is barred: its key is in use on two machines",
+            },
             None => "is not known here",
         };
         Err(CoreError::Denied(format!(
@@ -82,7 +92,7 @@ impl World {
 
     /// Notes that a host's stream is up or down.
     pub(crate) fn set_link(&mut self, host: &HostId, up: bool, now: Timestamp) {
-        if let Some(view) = self.input.hosts.get_mut(host)
+        if let Some(mut view) = self.input.hosts.get_mut(host)
             && view.link.is_up() != up
         {
             view.link = if up {

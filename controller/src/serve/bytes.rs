@@ -73,6 +73,11 @@ async fn respond(
     peer: &Peer,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, Response<Body>> {
+    if let Some(certificate) = &peer.certificate
+        && certificate.is_expired(server.clock.wall())
+    {
+        return Err(text(StatusCode::FORBIDDEN, "the certificate is over\n"));
+    }
     let path = request.uri().path();
     if let Some(name) = path.strip_prefix(METADATA) {
         must_get(request)?;
