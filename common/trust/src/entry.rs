@@ -115,7 +115,9 @@ pub(crate) fn highest(
     product: &ReleaseName,
 ) -> Result<Option<u64>, serde_json::Error> {
     let listed = listed(targets);
-    let same = listed.values().filter(|entry| entry.signed.product == *product);
+    let same = listed
+        .values()
+        .filter(|entry| entry.signed.product == *product);
     let now = same.map(|entry| entry.signed.counter).max();
     Ok(now.max(counters(targets, HIGHEST)?.get(product).copied()))
 }
