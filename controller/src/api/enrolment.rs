@@ -92,6 +92,7 @@ impl EnrolmentService for Enrolment {
         Ok(Response::new(EnrolResponse {
             certificate_chain: issued.chain_pem,
             ca: self.ca.certificate_pem().to_owned(),
+            release_root: String::new(),
         }))
     }
 

@@ -157,6 +157,9 @@ fn honest() -> Repository {
 }
 
 /// The honest signed parts, for seeds: the first byte chooses the file.
+///
+/// # Panics
+/// Where the temporary directory cannot be written.
 pub fn seeds() -> Vec<Vec<u8>> {
     let repository = honest();
     let files = [

@@ -9,6 +9,7 @@ fn place(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(kind)
 }
 
+#[expect(clippy::unwrap_used, reason = "a test that cannot read has failed")]
 fn names(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();

@@ -118,6 +118,7 @@ impl enrolment::enrolment_service_server::EnrolmentService for Fake {
         Ok(Response::new(enrolment::EnrolResponse {
             certificate_chain,
             ca: self.ca.clone(),
+            ..Default::default()
         }))
     }
 

@@ -31,6 +31,7 @@ pub(in crate::api) fn release(input: &PlanInput, release: &Release) -> wire::Rel
             .take(ROLLOUTS_MAX)
             .map(|view| view.rollout.id.to_string())
             .collect(),
+        ..wire::Release::default()
     }
 }
 
