@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use comber_model::{ReleaseId, ReleaseName};
-use comber_runtime::fsx;
 use jiff::Timestamp as Instant;
 use thiserror::Error;
 use tough::schema::{RoleType, Root, Signed as SignedRole};
@@ -56,12 +55,16 @@ pub struct Directory(pub PathBuf);
 impl Source for Directory {
     fn fetch<'a>(&'a self, name: &'a str) -> Fetching<'a> {
         let path = self.0.join(name);
+        let limit = limit_of(name);
         Box::pin(async move {
-            match fsx::read_limited(&path, limit_of(name)) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(io::Error::new(error.kind(), error)),
-            }
+            let file = match std::fs::File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
+            };
+            // One byte more than is of use, so that what is too long is refused and not taken for an absence.
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut io::Read::take(file, limit + 1), &mut bytes)?;
+            Ok(Some(bytes))
         })
     }
 }
