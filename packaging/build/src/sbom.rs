@@ -71,11 +71,10 @@ fn bill(program: &Program, tree: &str, lock: &Lock) -> Result<Value> {
         let version = version.trim_start_matches('v');
         // Cargo marks what it has told already.
         let license = license.trim_end_matches(" (*)");
-        let checksum = checksums.get(&(name, version)).copied().flatten();
-        linked.insert(
-            (name, version),
-            component(name, version, license, checksum.as_ref()),
-        );
+        let checksum = checksums
+            .get(&(name, version))
+            .and_then(|checksum| checksum.as_ref());
+        linked.insert((name, version), component(name, version, license, checksum));
     }
     let own = linked.remove(&(program.krate, env!("CARGO_PKG_VERSION")));
     ensure!(

@@ -14,6 +14,7 @@ use comber_model::{Digest, Facts, Host, Labels, Version};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 /// `release.toml`.
 pub(crate) fn manifest(bytes: &[u8]) {
@@ -107,24 +108,28 @@ fn subjects() -> Vec<Subject> {
     let labels = Labels::default().edited(labels, []).unwrap_or_default();
     let mut versions = Versions::default();
     versions.set("openssl".into(), Some("3.0.11-1".into()));
-    let host = |labels, facts, packages| Host {
-        id: "web-01".parse().expect("a name"),
-        labels,
-        facts,
-        packages,
-        enrolled_at: Timestamp::UNIX_EPOCH,
-        retired_at: None,
-        certificate: Digest([0; 32]),
-        certificates_since: Timestamp::UNIX_EPOCH,
+    // As a store keeps one; what it does not say is as it was in the beginning.
+    let host = |labels: &Labels, facts: &Facts, packages: Option<PackageSummary>| {
+        let host = json!({
+            "id": "web-01",
+            "labels": labels,
+            "facts": facts,
+            "packages": packages,
+            "enrolled_at": Timestamp::UNIX_EPOCH,
+            "retired_at": null,
+            "certificate": Digest([0; 32]),
+            "certificates_since": Timestamp::UNIX_EPOCH,
+        });
+        serde_json::from_value::<Host>(host).expect("a host")
     };
     let summary = PackageSummary {
         digest: Digest([1; 32]),
         count: 480,
     };
     vec![
-        Subject::new(&host(labels, full, Some(summary)), &versions),
+        Subject::new(&host(&labels, &full, Some(summary)), &versions),
         Subject::new(
-            &host(Labels::default(), Facts::default(), None),
+            &host(&Labels::default(), &Facts::default(), None),
             &Versions::default(),
         ),
     ]
