@@ -37,7 +37,7 @@ pub use agent::{AgentError, NotUpdatable};
 pub use catalog::{Catalog, CatalogError, Record};
 pub use jobs::{Jobs, Stop};
 pub use kind::Kind;
-pub use module::ModuleError;
+pub use module::{ModuleError, is_answer};
 pub use package::PackageError;
 pub use shelf::Shelf;
 pub use site::Site;

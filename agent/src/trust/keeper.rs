@@ -1,7 +1,7 @@
 //! Judges assignments by the publisher's signed metadata, and keeps the record of what was trusted.
 //!
 //! Asks the controller for the newest metadata first; where that is away, the kept list counts for as long as it holds.
-//! Invariant: the record is durable before anything that it lists is installed, and any error leaves it as it was.
+//! Invariant: the record is durable before anything that it lists is installed, and it only moves forward.
 
 use std::fmt;
 use std::path::Path;
@@ -143,7 +143,7 @@ impl Keeper {
             Wait::Long => looking.await,
             Wait::Short => match tokio::time::timeout(SHORT, looking).await {
                 Ok(looked) => looked,
-                Err(_) => Err(VerifyError::Unwalked),
+                Err(_) => Err(VerifyError::Away(std::io::ErrorKind::TimedOut.into())),
             },
         }
     }
@@ -152,10 +152,12 @@ impl Keeper {
         let path = self.place.record();
         loop {
             let record = Record::load(&path)?;
-            let scratch = self.place.dir();
-            let source = Arc::clone(&self.source);
-            let (next, listing) =
-                comber_trust::advance(&record, scratch, source, self.clock.wall()).await?;
+            let mut next = record.clone();
+            let looked = comber_trust::look(&mut next, &*self.source, self.clock.wall()).await;
+            if next == record {
+                return looked;
+            }
+            // Also what was verified before an error stays: a root that revokes keys counts, whatever is withheld behind it.
             let place = self.place.clone();
             let saving = tokio::task::spawn_blocking(move || save(&place, &record, &next));
             let saved = saving.await.unwrap_or_else(|error| {
@@ -166,7 +168,7 @@ impl Keeper {
             });
             // Somebody began anew meanwhile: what counts now is another record.
             if saved? {
-                return Ok(listing);
+                return looked;
             }
         }
     }

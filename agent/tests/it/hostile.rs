@@ -150,7 +150,7 @@ async fn endless_data_is_given_up() {
     let artifact = release.publish(&controller);
     controller.lie("timestamp.json", Lie::Endless);
     let assignment = release.assignment(artifact);
-    refused(&controller, &host, assignment, "more than the").await;
+    refused(&controller, &host, assignment, "at most").await;
 }
 
 #[tokio::test]

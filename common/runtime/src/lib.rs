@@ -21,6 +21,7 @@ pub mod fsx;
 pub mod identity;
 pub mod metrics;
 pub mod peer;
+pub mod range;
 pub mod shutdown;
 pub mod systemd;
 pub mod task;

@@ -141,7 +141,12 @@ impl SigningKey {
 
     /// Reads a file that [`SigningKey::save`] wrote.
     pub fn load(path: &Path, passphrase: Option<&str>) -> Result<Self, KeyError> {
-        let private = read(path)?.private;
+        Self::parse(path, &fsx::read_limited(path, FILE_MAX)?, passphrase)
+    }
+
+    /// Reads what such a file holds; `path` is only for what is said of it.
+    pub fn parse(path: &Path, bytes: &[u8], passphrase: Option<&str>) -> Result<Self, KeyError> {
+        let private = read(path, bytes)?.private;
         let pkcs8 = match private {
             Private::Plain(text) => unhex(&text).ok_or_else(|| wrong(path, "private"))?,
             sealed @ Private::Sealed { .. } => {
@@ -173,7 +178,7 @@ impl Signer for SigningKey {
 
 /// Whether a passphrase is needed, and the public half; asks for nothing secret.
 pub fn peek(path: &Path) -> Result<(Key, bool), KeyError> {
-    let written = read(path)?;
+    let written = read(path, &fsx::read_limited(path, FILE_MAX)?)?;
     let public = unhex(&written.public).ok_or_else(|| wrong(path, "public"))?;
     let is_sealed = matches!(written.private, Private::Sealed { .. });
     Ok((public_key(public), is_sealed))
@@ -201,13 +206,12 @@ fn public_key(public: Vec<u8>) -> Key {
     }
 }
 
-fn read(path: &Path) -> Result<Written, KeyError> {
-    let bytes = fsx::read_limited(path, FILE_MAX)?;
+fn read(path: &Path, bytes: &[u8]) -> Result<Written, KeyError> {
     let damaged = |source| KeyError::Damaged {
         path: path.to_owned(),
         source,
     };
-    let written: Written = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let written: Written = serde_json::from_slice(bytes).map_err(damaged)?;
     if written.format != FORMAT || written.scheme != "ed25519" {
         return Err(wrong(path, "format"));
     }

@@ -18,6 +18,7 @@ mod key;
 pub mod publisher;
 mod record;
 mod verifier;
+mod walk;
 
 pub use entry::{Entry, Signed};
 pub use files::FilesError;
@@ -27,6 +28,6 @@ pub use record::{Record, RecordError};
 pub use tough::schema::RoleType;
 pub use tough::schema::key::Key;
 pub use verifier::{
-    Directory, Fetching, Listing, RootFacts, Source, VerifyError, advance, kept, limit_of,
-    look_at_root, refresh,
+    Broken, Directory, Fetching, Listing, RootFacts, Source, Target, VerifyError, kept, limit_of,
+    look, look_at_root, refresh, target,
 };

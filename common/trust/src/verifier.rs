@@ -1,45 +1,30 @@
 //! Looks at a repository through whoever relays it, and believes only what the publisher's keys vouch for.
 //!
-//! The library's own store is neither atomic nor complete, so it only ever sees a private directory made from our record, and
-//! what it found is compared with the record once more. Reads and writes that directory and the record. Invariant: the record
-//! only moves forward, and only to metadata that verifies from the root in it; on any error it stays as it was.
+//! [`crate::walk`] takes the steps; here is what goes in and what comes out. Reads and writes the record. Invariant: the
+//! record only moves forward, and only to metadata that verifies from the root in it; a listing is never one that mixes.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
 use comber_model::{ReleaseId, ReleaseName};
-use comber_runtime::fsx;
 use jiff::Timestamp as Instant;
 use thiserror::Error;
-use tough::schema::{RoleType, Root, Signed as SignedRole, Snapshot, Targets, Timestamp};
-use tough::{
-    ExpirationEnforcement, Limits, Repository, RepositoryLoader, Transport, TransportError,
-    TransportErrorKind, TransportStream,
-};
-use url::Url;
+use tough::schema::{RoleType, Root, Signed as SignedRole};
 
 use crate::entry::{self, Entry};
 use crate::record::{Record, RecordError};
+use crate::walk::{self, Found};
 
-/// Tighter than the library's own: a root of ten keys has 5 kB, a list of 10,000 releases 5 MB.
-const LIMITS: Limits = Limits {
-    max_root_size: 256 << 10,
-    max_targets_size: 8 << 20,
-    max_timestamp_size: 16 << 10,
-    max_snapshot_size: 64 << 10,
-    max_root_updates: 256,
-};
-/// A base for names; nothing is ever asked for at it.
-const BASE: &str = "comber://repository/";
+/// Longest files. A root of ten keys has 5 kB, a list of 10,000 releases 5 MB.
+const ROOT_MAX: u64 = 256 << 10;
+const TIMESTAMP_MAX: u64 = 16 << 10;
+const SNAPSHOT_MAX: u64 = 64 << 10;
+const TARGETS_MAX: u64 = 8 << 20;
 
 /// The bytes of a file, or `None` where there is no such file.
 pub type Fetching<'a> = Pin<Box<dyn Future<Output = io::Result<Option<Vec<u8>>>> + Send + 'a>>;
@@ -53,13 +38,13 @@ pub trait Source: Send + Sync + 'static {
 /// The most bytes of a metadata file that are of use, by its name. A source need not bring more: what is longer is refused.
 pub fn limit_of(name: &str) -> u64 {
     if name.ends_with("root.json") {
-        LIMITS.max_root_size
+        ROOT_MAX
     } else if name == "timestamp.json" {
-        LIMITS.max_timestamp_size
+        TIMESTAMP_MAX
     } else if name.ends_with("snapshot.json") {
-        LIMITS.max_snapshot_size
+        SNAPSHOT_MAX
     } else {
-        LIMITS.max_targets_size
+        TARGETS_MAX
     }
 }
 
@@ -70,12 +55,16 @@ pub struct Directory(pub PathBuf);
 impl Source for Directory {
     fn fetch<'a>(&'a self, name: &'a str) -> Fetching<'a> {
         let path = self.0.join(name);
+        let limit = limit_of(name);
         Box::pin(async move {
-            match fsx::read_limited(&path, LIMITS.max_targets_size) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(io::Error::new(error.kind(), error)),
-            }
+            let file = match std::fs::File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
+            };
+            // One byte more than is of use, so that what is too long is refused and not taken for an absence.
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut io::Read::take(file, limit + 1), &mut bytes)?;
+            Ok(Some(bytes))
         })
     }
 }
@@ -101,12 +90,12 @@ pub enum VerifyError {
     /// The record.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The private directory.
-    #[error("cannot use {}", path.display())]
+    /// Around the record.
+    #[error("{} cannot be written", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -132,22 +121,22 @@ pub enum VerifyError {
     },
     /// The source is away.
     #[error("the metadata cannot be had")]
-    Away(#[source] Box<tough::error::Error>),
-    /// The library takes any failure to fetch the next root for the end of the roots.
+    Away(#[source] io::Error),
+    /// Whether there is a next root is not known.
     #[error("the publisher's next root cannot be had, so it is not known which keys count now")]
-    Unwalked,
-    /// More bytes than the role may have.
-    #[error(
-        "{name} has more than the {} bytes that its role may have",
-        limit_of(name)
-    )]
-    TooLong {
-        /// Which file.
-        name: String,
-    },
+    Unwalked(#[source] io::Error),
     /// A rule of the specification is broken.
     #[error("the metadata does not verify")]
-    Refused(#[source] Box<tough::error::Error>),
+    Refused(
+        #[from]
+        #[source]
+        Broken,
+    ),
+    /// Only a part of what is newer was had.
+    #[error(
+        "newer metadata is known than what was had of it; what was listed before counts no more until another look"
+    )]
+    Behind,
     /// A root that does not vouch for itself.
     #[error("this is no root metadata that is signed by its own threshold of keys")]
     Root,
@@ -156,66 +145,159 @@ pub enum VerifyError {
     Content(&'static str),
 }
 
+/// The rule that a file breaks.
+#[derive(Debug, Error)]
+pub enum Broken {
+    /// It is listed and not there.
+    #[error("{0} is missing")]
+    Missing(String),
+    /// It is longer than any honest one.
+    #[error("{name} has {found} bytes, at most {limit} are read")]
+    Long {
+        /// The file.
+        name: String,
+        /// Its length, or more than that.
+        found: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// It says more than any honest one.
+    #[error("{name} has more than {limit} values")]
+    Values {
+        /// The file.
+        name: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// It is not UTF-8.
+    #[error("{0} is no text")]
+    NoText(String),
+    /// It is not metadata of that role.
+    #[error("{name} is no metadata of its role")]
+    Syntax {
+        /// The file.
+        name: String,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It follows rules that are not known here.
+    #[error("{name} follows version {found:?} of the specification, only 1.x is understood")]
+    Spec {
+        /// The file.
+        name: String,
+        /// What it says.
+        found: String,
+    },
+    /// The keys.
+    #[error("{name} is not signed by enough of the keys that count for it")]
+    Signatures {
+        /// The file.
+        name: String,
+        /// How many, or what is wrong with them.
+        #[source]
+        source: Box<tough::schema::Error>,
+    },
+    /// It is not the version under whose name it is shown.
+    #[error("{name} says that it is version {found}, {expected} was asked for")]
+    Version {
+        /// The file.
+        name: String,
+        /// What is listed.
+        expected: u64,
+        /// What it says.
+        found: u64,
+    },
+    /// Other bytes than listed.
+    #[error("{0} is another file than the one that is listed: its length or its sha256 differs")]
+    Other(String),
+    /// A role is gone from a list.
+    #[error("{name} does not list {role}")]
+    Unlisted {
+        /// The file.
+        name: String,
+        /// What is not in it.
+        role: String,
+    },
+}
+
 impl VerifyError {
     /// True where another look may do better: nothing was refused.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Unwalked | Self::Io { .. })
+        matches!(self, Self::Away(_) | Self::Unwalked(_))
     }
 }
 
 /// Looks at a repository and moves the record forward.
 ///
-/// `scratch` is a directory of the caller's own, on the record's file system.
+/// Also on an error, what was verified before it stays: a root that revokes keys counts, whatever is withheld behind it.
 pub async fn refresh(
     record_path: &Path,
-    scratch: &Path,
     source: Arc<dyn Source>,
     now: Instant,
 ) -> Result<Listing, VerifyError> {
-    let record = Record::load(record_path)?;
-    let (next, listing) = advance(&record, scratch, source, now).await?;
-    next.save(record_path)?;
-    Ok(listing)
+    let before = Record::load(record_path)?;
+    let mut record = before.clone();
+    let found = look(&mut record, &*source, now).await;
+    if record != before {
+        record.save(record_path)?;
+    }
+    found
 }
 
-/// The same for whoever keeps the record elsewhere: gives the next one, which must be durable before the listing counts.
-pub async fn advance(
-    record: &Record,
-    scratch: &Path,
-    source: Arc<dyn Source>,
+/// The same on a record in memory. It may have moved forward also where an error comes back.
+pub async fn look(
+    record: &mut Record,
+    source: &dyn Source,
     now: Instant,
-) -> Result<(Record, Listing), VerifyError> {
-    let private = Private::make(scratch, record)?;
-    let loaded = load(record, private.path(), source).await?;
-    let listing = compare(record, &loaded)?;
+) -> Result<Listing, VerifyError> {
     // A clock that was set back must not revive what had ended, and one that was ahead once must not lock the host out: the
     // latest time that counted is a bound on what is believed, and no condition on the clock.
     let latest = record.trusted_at.map_or(now, |before| before.max(now));
-    listing.must_hold(latest)?;
-    let next = Record {
-        root: text(loaded.root())?,
-        timestamp: Some(text(loaded.timestamp())?),
-        snapshot: Some(text(loaded.snapshot())?),
-        targets: Some(text(loaded.targets())?),
-        trusted_at: Some(latest),
-    };
-    Ok((next, listing))
+    let found = walk::walk(record, source, latest).await?;
+    let listing = listing(&found)?;
+    record.trusted_at = Some(latest);
+    Ok(listing)
 }
 
 /// What a record lists without looking at any source: for a host that is offline. `None` where nothing but a root was ever
 /// trusted. It may have ended; [`Listing::must_hold`] says so.
 pub fn kept(record: &Record) -> Result<Option<Listing>, VerifyError> {
-    let root: SignedRole<Root> =
-        serde_json::from_str(&record.root).map_err(|_| VerifyError::Content("root"))?;
-    let (timestamp, snapshot) = (
-        known::<Timestamp>(record.timestamp.as_deref())?,
-        known::<Snapshot>(record.snapshot.as_deref())?,
-    );
-    let targets = known::<Targets>(record.targets.as_deref())?;
-    let (Some(timestamp), Some(snapshot), Some(targets)) = (timestamp, snapshot, targets) else {
+    walk::kept(record)?.as_ref().map(listing).transpose()
+}
+
+/// Any listed target, whether or not it is a release of ours: for tools that handle repositories of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Bytes of the file.
+    pub length: u64,
+    /// Their sha256.
+    pub sha256: [u8; 32],
+    /// Where it lies below the address of the targets, `/` between its parts.
+    pub place: String,
+}
+
+/// Looks a target up by its name in what a record lists.
+pub fn target(record: &Record, name: &str) -> Result<Option<Target>, VerifyError> {
+    let Some(found) = walk::kept(record)? else {
         return Ok(None);
     };
-    listing(&root.signed, &timestamp, &snapshot, &targets).map(Some)
+    let targets = &found.targets.targets;
+    let Some((_, target)) = targets.iter().find(|(known, _)| known.raw() == name) else {
+        return Ok(None);
+    };
+    let sha256: &[u8] = &target.hashes.sha256;
+    let sha256 = <[u8; 32]>::try_from(sha256).map_err(|_| VerifyError::Content("sha256"))?;
+    let place = match name.rsplit_once('/') {
+        _ if !found.root.consistent_snapshot => name.to_owned(),
+        Some((dir, file)) => format!("{dir}/{}.{file}", crate::key::hex(&sha256)),
+        None => format!("{}.{name}", crate::key::hex(&sha256)),
+    };
+    Ok(Some(Target {
+        length: target.length,
+        sha256,
+        place,
+    }))
 }
 
 /// A root that somebody handed over, looked at by itself.
@@ -232,7 +314,7 @@ pub struct RootFacts {
 /// Reads a root that is about to be pinned. It must be signed by its own threshold; whether it is the publisher's is for
 /// whoever hands it over to know.
 pub fn look_at_root(text: &str) -> Result<RootFacts, VerifyError> {
-    if text.len() as u64 > LIMITS.max_root_size {
+    if text.len() as u64 > ROOT_MAX {
         return Err(VerifyError::Content("root"));
     }
     let root: SignedRole<Root> =
@@ -246,118 +328,9 @@ pub fn look_at_root(text: &str) -> Result<RootFacts, VerifyError> {
     })
 }
 
-async fn load(
-    record: &Record,
-    datastore: &Path,
-    source: Arc<dyn Source>,
-) -> Result<Repository, VerifyError> {
-    let base = Url::parse(BASE).map_err(|_| VerifyError::Content("address"))?;
-    let failed = Arc::new(AtomicBool::new(false));
-    let too_long = Arc::new(Mutex::new(None));
-    let relay = Relay {
-        source,
-        failed: Arc::clone(&failed),
-        too_long: Arc::clone(&too_long),
-    };
-    let loader = RepositoryLoader::new(&record.root, base.clone(), base)
-        .transport(relay)
-        .limits(LIMITS)
-        .datastore(datastore)
-        .expiration_enforcement(ExpirationEnforcement::Safe);
-    let loaded = loader.load().await;
-    // The library takes it for a failure of the transport, which another look might mend.
-    if let Some(name) = too_long.lock().ok().and_then(|mut name| name.take()) {
-        return Err(VerifyError::TooLong { name });
-    }
-    let repository = loaded.map_err(explain)?;
-    if failed.load(Ordering::Acquire) {
-        return Err(VerifyError::Unwalked);
-    }
-    Ok(repository)
-}
-
-/// Which of our errors it is.
-fn explain(error: tough::error::Error) -> VerifyError {
-    use tough::error::Error as E;
-    match error {
-        E::ExpiredMetadata { role, .. } => VerifyError::Expired { role },
-        E::Transport { .. } => VerifyError::Away(Box::new(error)),
-        E::OlderMetadata {
-            role,
-            current_version,
-            new_version,
-            ..
-        } => VerifyError::Older {
-            role,
-            found: new_version,
-            trusted: current_version,
-        },
-        other => VerifyError::Refused(Box::new(other)),
-    }
-}
-
-/// The second look: against the record, whatever the library made of its own files.
-fn compare(record: &Record, loaded: &Repository) -> Result<Listing, VerifyError> {
-    let before: SignedRole<Root> =
-        serde_json::from_str(&record.root).map_err(|_| VerifyError::Content("root"))?;
-    let root = &loaded.root().signed;
-    older(
-        RoleType::Root,
-        before.signed.version.get(),
-        root.version.get(),
-    )?;
-    // A publisher whose online keys were stolen gives out new ones; versions that the thief inflated are then forgotten.
-    let same = |role| before.signed.keys(role).eq(root.keys(role));
-    if same(RoleType::Timestamp) && same(RoleType::Snapshot) {
-        if let Some(known) = known::<Timestamp>(record.timestamp.as_deref())? {
-            let found = loaded.timestamp().signed.version.get();
-            older(RoleType::Timestamp, known.version.get(), found)?;
-        }
-        if let Some(known) = known::<Snapshot>(record.snapshot.as_deref())? {
-            let found = loaded.snapshot().signed.version.get();
-            older(RoleType::Snapshot, known.version.get(), found)?;
-        }
-    }
-    if let Some(known) = known::<Targets>(record.targets.as_deref())?
-        && before
-            .signed
-            .keys(RoleType::Targets)
-            .eq(root.keys(RoleType::Targets))
-    {
-        let found = loaded.targets().signed.version.get();
-        older(RoleType::Targets, known.version.get(), found)?;
-    }
-    listing(
-        root,
-        &loaded.timestamp().signed,
-        &loaded.snapshot().signed,
-        &loaded.targets().signed,
-    )
-}
-
-fn known<T: serde::de::DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, VerifyError> {
-    let parsed = text.map(serde_json::from_str::<SignedRole<T>>).transpose();
-    let parsed = parsed.map_err(|_| VerifyError::Content("record"))?;
-    Ok(parsed.map(|role| role.signed))
-}
-
-fn older(role: RoleType, trusted: u64, found: u64) -> Result<(), VerifyError> {
-    if found < trusted {
-        return Err(VerifyError::Older {
-            role,
-            found,
-            trusted,
-        });
-    }
-    Ok(())
-}
-
-fn listing(
-    root: &Root,
-    timestamp: &Timestamp,
-    snapshot: &Snapshot,
-    targets: &Targets,
-) -> Result<Listing, VerifyError> {
+fn listing(found: &Found) -> Result<Listing, VerifyError> {
+    let (root, timestamp) = (&found.root, &found.timestamp);
+    let (snapshot, targets) = (&found.snapshot, &found.targets);
     let ends = [
         root.expires.as_second(),
         timestamp.expires.as_second(),
@@ -396,95 +369,6 @@ impl Listing {
         match ended {
             Some((role, _)) => Err(VerifyError::Expired { role }),
             None => Ok(()),
-        }
-    }
-}
-
-fn text<T: serde::Serialize>(role: &SignedRole<T>) -> Result<String, VerifyError> {
-    serde_json::to_string(role).map_err(|_| VerifyError::Content("role"))
-}
-
-/// The library's store for one look; gone afterwards, however that ends.
-struct Private(PathBuf);
-
-impl Private {
-    fn make(scratch: &Path, record: &Record) -> Result<Self, VerifyError> {
-        let dir = scratch.join("metadata");
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| VerifyError::Io { path, source }
-        };
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(&dir)(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        fs::create_dir_all(&dir).map_err(failed(&dir))?;
-        let private = Self(dir);
-        for (name, text) in [
-            ("timestamp.json", &record.timestamp),
-            ("snapshot.json", &record.snapshot),
-            ("targets.json", &record.targets),
-        ] {
-            if let Some(text) = text {
-                let path = private.0.join(name);
-                fs::write(&path, text).map_err(failed(&path))?;
-            }
-        }
-        Ok(private)
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        // The next look begins by removing it.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A source as the library wants it.
-#[derive(Clone)]
-struct Relay {
-    source: Arc<dyn Source>,
-    /// Some file could not be had, for another reason than that it does not exist.
-    failed: Arc<AtomicBool>,
-    /// This one had more bytes than its role may have.
-    too_long: Arc<Mutex<Option<String>>>,
-}
-
-impl fmt::Debug for Relay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay").finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl Transport for Relay {
-    async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
-        let name = url.path().rsplit('/').next().unwrap_or_default().to_owned();
-        let fetched = self.source.fetch(&name).await;
-        match fetched {
-            Ok(Some(bytes)) if bytes.len() as u64 > limit_of(&name) => {
-                if let Ok(mut too_long) = self.too_long.lock() {
-                    *too_long = Some(name);
-                }
-                Err(TransportError::new(TransportErrorKind::Other, url))
-            }
-            Ok(Some(bytes)) => {
-                let whole = futures_util::stream::iter([Ok(bytes.into())]);
-                Ok(Box::pin(whole))
-            }
-            Ok(None) => Err(TransportError::new(TransportErrorKind::FileNotFound, url)),
-            Err(error) => {
-                self.failed.store(true, Ordering::Release);
-                let kind = TransportErrorKind::Other;
-                Err(TransportError::new_with_cause(kind, url, error))
-            }
         }
     }
 }

@@ -17,7 +17,6 @@ mod status;
 pub(crate) mod trust;
 mod view;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use comber_proto::agent::v1::agent_link_service_server::{self, AgentLinkServiceServer};
@@ -65,8 +64,6 @@ pub struct Parts {
     pub lives: CertificateLives,
     /// The time, for certificates.
     pub clock: Clock,
-    /// A directory for what is being verified; nothing in it lasts.
-    pub scratch: PathBuf,
     /// When streams end.
     pub shutdown: Shutdown,
 }

@@ -5,8 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use comber_model::{Digest, Invalid, ReleaseId};
@@ -36,8 +34,7 @@ const IDLE: Duration = Duration::from_mins(1);
 pub(super) struct Trust {
     core: Core,
     clock: Clock,
-    scratch: PathBuf,
-    /// The verifier's scratch directory serves one at a time.
+    /// One at a time: the next one is verified from what this one leaves.
     importing: Mutex<()>,
 }
 
@@ -71,12 +68,11 @@ impl Files {
 }
 
 impl Trust {
-    /// Over that core; verifies in a directory of its own.
+    /// Over that core.
     pub(super) fn new(parts: &Parts) -> Self {
         Self {
             core: parts.core.clone(),
             clock: parts.clock.clone(),
-            scratch: parts.scratch.clone(),
             importing: Mutex::default(),
         }
     }
@@ -106,10 +102,8 @@ impl Trust {
     }
 
     async fn verify(&self, base: Kept, files: Files) -> Result<(Kept, Listing), Status> {
-        let (record, now) = (base.record(), self.clock.wall());
-        let files = Arc::new(files);
-        let source = Arc::clone(&files) as Arc<dyn Source>;
-        let (next, listing) = comber_trust::advance(&record, &self.scratch, source, now)
+        let (mut next, now) = (base.record(), self.clock.wall());
+        let listing = comber_trust::look(&mut next, &files, now)
             .await
             .map_err(|error| refused(&error))?;
         let [root, _, snapshot, targets] = listing.versions;
@@ -242,9 +236,9 @@ fn refused(error: &VerifyError) -> Status {
         | VerifyError::Expired { .. }
         | VerifyError::Older { .. }
         | VerifyError::Away(_)
-        | VerifyError::Unwalked
+        | VerifyError::Unwalked(_)
         | VerifyError::Refused(_)
-        | VerifyError::TooLong { .. }
+        | VerifyError::Behind
         | VerifyError::Root
         | VerifyError::Content(_) => {
             Status::failed_precondition(format!("the metadata is refused: {text}"))

@@ -94,7 +94,6 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         ca: Arc::clone(&ca),
         lives,
         clock: clock.clone(),
-        scratch: settings.data_dir.join("scratch"),
         shutdown: shutdown.clone(),
     };
     let serve_clock = clock.clone();

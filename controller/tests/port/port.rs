@@ -88,7 +88,6 @@ impl Port {
             ca: Arc::clone(&ca),
             lives,
             clock: clock.clone(),
-            scratch: dir.path().join("scratch"),
             shutdown: shutdown.clone(),
         });
         // Signed for whichever of the two clocks is ahead: the verifying library reads the machine's own.

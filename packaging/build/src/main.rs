@@ -1,7 +1,7 @@
 //! `cargo packages`: builds every package of Comber with one command.
 //!
 //! ```text
-//!   cargo build ──> stage: <target>/package/  programs, share/<program>/{man,bash,zsh,fish}
+//!   cargo build ──> stage: <target>/package/  programs, share/<program>/{man,bash,zsh,fish,sbom.cdx.json}
 //!                     │
 //!                     └──> cargo-deb, cargo-generate-rpm (pinned, in <target>/tools) ──> <target>/packages/
 //! ```
@@ -11,6 +11,7 @@
 //! this run.
 
 mod programs;
+mod sbom;
 mod share;
 mod stage;
 mod tools;

@@ -6,10 +6,13 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::{programs::PROGRAMS, share, succeed};
+use crate::{programs::PROGRAMS, sbom, share, succeed};
 
 /// The directory's name, which both tools take for a profile.
 pub(crate) const STAGE: &str = "package";
+
+/// The workspace, where this program was built in it.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Makes it anew.
 pub(crate) fn stage(target: &Path, quick: bool) -> Result<()> {
@@ -20,6 +23,7 @@ pub(crate) fn stage(target: &Path, quick: bool) -> Result<()> {
     for program in &PROGRAMS {
         let share = stage.join("share").join(program.name);
         share::write(program, &share)?;
+        sbom::write(program, Path::new(ROOT), &share)?;
         // As the policies of all distributions ask, without the time of the build.
         let mut gzip = Command::new("gzip");
         gzip.args(["-9", "--no-name", "--recursive"]);

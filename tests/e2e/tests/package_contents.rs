@@ -59,6 +59,7 @@ impl Package {
             format!("usr/share/bash-completion/completions/{name}"),
             format!("usr/share/zsh/{zsh}/_{name}"),
             format!("usr/share/fish/vendor_completions.d/{name}.fish"),
+            format!("usr/share/doc/{name}/sbom.cdx.json"),
         ];
         let made = made.iter().map(String::as_str);
         for file in made.chain(self.own.iter().copied()) {

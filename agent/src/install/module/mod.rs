@@ -42,6 +42,17 @@ use self::tree::Heading;
 use super::{Activation, Current, Fit, InstallError, Installer, Record, Shelf};
 use crate::trust::Verified;
 
+/// Whether a module may answer so when it is asked that. `None` where nothing of that name is asked.
+pub fn is_answer(query: &str, answer: &[u8]) -> Option<bool> {
+    let queries = [
+        Query::ProvidePayloadFileSizes,
+        Query::SupportsRollback,
+        Query::NeedsArtifactReboot,
+    ];
+    let query = queries.into_iter().find(|known| known.as_str() == query)?;
+    Some(query.parse(answer).is_some())
+}
+
 /// Installs one release.
 #[derive(Debug)]
 pub(super) struct Module {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use comber_trust::publisher::{Lives, Publisher};
-use comber_trust::{Directory, Fetching, Record, RoleType, Signer, Source, VerifyError};
+use comber_trust::{
+    Broken, Directory, Fetching, Record, RoleType, Signer, Source, VerifyError, kept,
+};
 use jiff::SignedDuration;
 
 use crate::relay::{Site, key, names, now, role_of};
@@ -199,7 +201,6 @@ async fn mixed_changed_and_endless_files_are_refused() {
     site.release("webapp@1.0", 1);
     let old = site.photograph("old");
     site.release("webapp@1.1", 2);
-    let host = site.host();
     let read = |path: PathBuf| std::fs::read(path).unwrap();
     let now = site.metadata();
     // A list of before under a snapshot of now.
@@ -228,6 +229,7 @@ async fn mixed_changed_and_endless_files_are_refused() {
         ("garbage", garbage),
         ("absent", absent),
     ] {
+        let host = site.host();
         let refused = host.look_at(source).await.err();
         assert!(refused.is_some(), "{name} was believed");
         assert_eq!(
@@ -235,6 +237,69 @@ async fn mixed_changed_and_endless_files_are_refused() {
             None,
             "{name}"
         );
+        // What was verified on the way stays, and an honest look goes on from there.
+        assert_eq!(names(&host.look(&now).await.unwrap()).len(), 2, "{name}");
     }
-    assert_eq!(names(&host.look(&now).await.unwrap()).len(), 2);
+}
+
+/// A root that takes a key away counts at once, whatever is withheld behind it.
+#[tokio::test]
+async fn a_new_root_counts_also_where_the_rest_is_withheld() {
+    let site = Site::new();
+    site.release("webapp@1.0", 1);
+    let host = site.host();
+    host.look(&site.metadata()).await.unwrap();
+    let publisher = site.publisher();
+    let fresh = key();
+    publisher
+        .add_key(RoleType::Targets, &fresh.public())
+        .unwrap();
+    publisher
+        .remove_key(RoleType::Targets, &site.release.public())
+        .unwrap();
+    publisher
+        .sign(&[&site.roots[0], &site.roots[1], &fresh, &site.online])
+        .unwrap();
+    publisher.finish().unwrap();
+    let withheld = relay(site.metadata(), "timestamp.json", || {
+        Err(io::Error::other("connection reset"))
+    });
+    let away = host.look_at(withheld).await.unwrap_err();
+    assert!(away.is_away(), "{away}");
+    let record = Record::load(&host.record()).unwrap();
+    assert_eq!(record.root, site.root(2));
+    // What the old key listed is believed no more, also offline.
+    let behind = kept(&record).unwrap_err();
+    assert!(matches!(behind, VerifyError::Behind), "{behind}");
+    host.look(&site.metadata()).await.unwrap();
+    let record = Record::load(&host.record()).unwrap();
+    assert!(kept(&record).unwrap().is_some());
+}
+
+/// What did not change is not fetched again: a list is large, and hosts look often.
+#[tokio::test]
+async fn a_list_that_did_not_change_is_not_fetched_again() {
+    let site = Site::new();
+    site.release("webapp@1.0", 1);
+    let host = site.host();
+    host.look(&site.metadata()).await.unwrap();
+    for name in ["2.snapshot.json", "2.targets.json"] {
+        let gone = relay(site.metadata(), name, || {
+            Err(io::Error::other("nobody asks for it"))
+        });
+        assert_eq!(names(&host.look_at(gone).await.unwrap()), ["webapp@1.0"]);
+    }
+}
+
+#[tokio::test]
+async fn another_version_of_the_specification_is_not_guessed_at() {
+    let site = Site::new();
+    let read = std::fs::read_to_string(site.metadata().join("timestamp.json")).unwrap();
+    let other = read.replace("\"1.0.31\"", "\"2.0.0\"").into_bytes();
+    let relayed = relay(site.metadata(), "timestamp.json", move || {
+        Ok(Some(other.clone()))
+    });
+    let refused = site.host().look_at(relayed).await.unwrap_err();
+    let broken = matches!(refused, VerifyError::Refused(Broken::Spec { .. }));
+    assert!(broken, "{refused:?}");
 }

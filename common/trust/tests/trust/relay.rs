@@ -130,7 +130,7 @@ impl Host {
     }
 
     pub(crate) async fn look_at(&self, source: Arc<dyn Source>) -> Result<Listing, VerifyError> {
-        refresh(&self.record(), self.dir.path(), source, now()).await
+        refresh(&self.record(), source, now()).await
     }
 }
 

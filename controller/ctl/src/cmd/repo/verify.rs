@@ -1,7 +1,6 @@
 //! `comber repo verify`: looks at a repository as a host would that knows nothing but a root.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use comber_trust::{Directory, Listing, Record};
@@ -54,12 +53,9 @@ pub(super) async fn run(args: &VerifyArgs, session: &Session) -> Outcome<()> {
     let (root, _) = crate::toml_file::read(args.root.as_ref().unwrap_or(&own))?;
     let refused = || CliError::new(Exit::Refused, format!("{} does not verify", dir.display()));
     let facts = comber_trust::look_at_root(&root).map_err(|e| refused().caused_by(&e))?;
-    let scratch =
-        tempfile::tempdir().map_err(|error| failed("cannot make a temporary directory")(&error))?;
-    let source = Arc::new(Directory(metadata));
-    let (record, now) = (Record::pinned(root), session.clock.wall());
-    let looked = comber_trust::advance(&record, scratch.path(), source, now).await;
-    let (_, listing) = looked.map_err(|error| refused().caused_by(&error))?;
+    let (mut record, now) = (Record::pinned(root), session.clock.wall());
+    let looked = comber_trust::look(&mut record, &Directory(metadata), now).await;
+    let listing = looked.map_err(|error| refused().caused_by(&error))?;
     let verified = Verified::new(&listing, facts.sha256);
     session.screen.show(|| &verified, |_| verified.told())
 }
