@@ -337,3 +337,30 @@ async fn what_a_host_verified_it_keeps_while_metadata_cannot_be_had() {
     controller.heard("the installation", from, reports(5)).await;
     assert_eq!(host.active().as_deref(), Some("2"));
 }
+
+#[tokio::test]
+async fn a_host_that_slept_walks_along_the_roots() {
+    let (controller, host) = fleet().await;
+    let vendor = &controller.shared.vendor;
+    let one = std::num::NonZeroU64::MIN;
+    for _ in 0..2 {
+        vendor.change(|publisher| {
+            publisher
+                .set_threshold(comber_trust::RoleType::Root, one)
+                .unwrap();
+        });
+    }
+    bring(&controller, 4, "2").await;
+    let status = host.status().await;
+    assert_eq!(status["trust"]["versions"][0], 3, "{status:#}");
+    // Who hides the roots in between shows an older world, and that is not believed.
+    controller.lie("4.root.json", Lie::Bytes(b"{}".to_vec()));
+    let release = Release::good("3");
+    let artifact = release.publish(&controller);
+    let from = controller.received().len();
+    controller.plan(plan(5, release.assignment(artifact)));
+    let told = controller.heard("the refusal", from, reports(5)).await;
+    let failure = told.reports[0].failure.as_ref().unwrap();
+    assert_eq!(failure.class, i32::from(FailureClass::Trust), "{failure:?}");
+    assert_eq!(host.active().as_deref(), Some("2"));
+}

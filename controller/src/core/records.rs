@@ -46,9 +46,9 @@ pub(crate) const LOCKS: &str = "/v1/l/";
 /// Prefix of lists of packages.
 pub(crate) const PACKAGES: &str = "/v1/p/";
 /// The publisher's metadata: how many pieces it is in.
-pub(crate) const TRUST: &str = "/v1/x/head";
+pub(crate) const TRUST: &str = "/v1/trust/head";
 /// Prefix of its pieces.
-pub(crate) const TRUST_PIECES: &str = "/v1/x/set/";
+pub(crate) const TRUST_PIECES: &str = "/v1/trust/set/";
 /// Prefix of tokens.
 pub(crate) const TOKENS: &str = "/v1/t/";
 

@@ -230,7 +230,7 @@ async fn a_list_of_many_releases_is_kept_whole_or_not_at_all() {
     let mut small = found.kept.clone();
     small.roots.remove(&0);
     fixture.core.keep_trust(Some(found), small).await.unwrap();
-    let pieces = fixture.store.range(b"/v1/x/set/", None, 100).unwrap();
+    let pieces = fixture.store.range(b"/v1/trust/set/", None, 100).unwrap();
     assert_eq!(pieces.items.len(), 1);
     fixture.stop().await;
 }
