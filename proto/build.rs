@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "agent",
     "budget",
     "enrolment",
@@ -13,6 +13,7 @@ const SERVICES: [&str; 8] = [
     "host",
     "release",
     "rollout",
+    "trust",
 ];
 
 #[expect(

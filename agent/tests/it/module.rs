@@ -79,6 +79,9 @@ impl World {
         let bytes = fs::read(&out).unwrap();
         let digest = built.artifact.digest.to_string();
         self.controller.publish_artifact(&digest, bytes);
+        let id = built.listing.manifest().id();
+        let vendor = &self.controller.shared.vendor;
+        vendor.list(&out, &built.artifact, &id);
         Assignment {
             rollout: "r1".parse().unwrap(),
             release: format!("app@{version}").parse().unwrap(),

@@ -243,14 +243,14 @@ fn read_file(
 }
 
 /// The tar on its way into the file: hashed, then compressed.
-struct Tape {
+pub(crate) struct Tape {
     encoder: zstd::Encoder<'static, BufWriter<File>>,
     hash: Sha256,
     length: u64,
 }
 
 impl Tape {
-    fn create(path: &Path, length: u64) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, length: u64) -> io::Result<Self> {
         let file = BufWriter::new(File::create(path)?);
         let mut encoder = zstd::Encoder::new(file, LEVEL)?;
         // The decoder then takes no larger window than a small release needs.
@@ -262,7 +262,7 @@ impl Tape {
         })
     }
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hash.update(bytes);
         self.length += bytes.len() as u64;
         self.encoder.write_all(bytes)
@@ -272,7 +272,7 @@ impl Tape {
         self.put(&END[..header::padding(size)])
     }
 
-    fn finish(self) -> io::Result<Artifact> {
+    pub(crate) fn finish(self) -> io::Result<Artifact> {
         let file = self.encoder.finish()?.into_inner()?;
         file.sync_all()?;
         Ok(Artifact {

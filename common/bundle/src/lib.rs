@@ -15,6 +15,7 @@
 //! from a blocking thread.
 
 mod build;
+mod carry;
 mod decode;
 mod header;
 mod listing;
@@ -25,6 +26,7 @@ mod unpack;
 mod verify;
 
 pub use build::{BuildError, Built, FILES_DIR, Progress, RELEASE_FILE, build};
+pub use carry::{carry, decode};
 pub use listing::{FORMAT, LISTING_MAX, Listing, MEMBERS_MAX, Member};
 pub use path::{COMPONENT_MAX, LinkRule, PATH_MAX, PathRule};
 pub use refused::Refused;

@@ -15,6 +15,9 @@ use tough::schema::{Hashes, Target, Targets};
 const CUSTOM: &str = "release";
 /// The member of the targets role that holds the lowest counters.
 const FLOORS: &str = "x-floors";
+/// The member that holds the highest counter ever listed: a release that replaces a withdrawn one must be above it, or the
+/// hosts that run the withdrawn one would take it for older.
+const HIGHEST: &str = "x-highest";
 
 /// What a publisher signs of one release, beside its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +106,35 @@ fn entry(name: &TargetName, target: &Target) -> Option<Entry> {
 
 /// Lowest counters by product.
 pub(crate) fn floors(targets: &Targets) -> Result<BTreeMap<ReleaseName, u64>, serde_json::Error> {
-    match targets._extra.get(FLOORS) {
+    counters(targets, FLOORS)
+}
+
+/// The highest counter that the product ever had, listed now or withdrawn.
+pub(crate) fn highest(
+    targets: &Targets,
+    product: &ReleaseName,
+) -> Result<Option<u64>, serde_json::Error> {
+    let listed = listed(targets);
+    let same = listed
+        .values()
+        .filter(|entry| entry.signed.product == *product);
+    let now = same.map(|entry| entry.signed.counter).max();
+    Ok(now.max(counters(targets, HIGHEST)?.get(product).copied()))
+}
+
+/// Remembers a counter for good.
+pub(crate) fn remember(targets: &mut Targets, signed: &Signed) -> Result<(), serde_json::Error> {
+    let mut highest = counters(targets, HIGHEST)?;
+    let known = highest.entry(signed.product.clone()).or_default();
+    *known = signed.counter.max(*known);
+    set_counters(targets, HIGHEST, &highest)
+}
+
+fn counters(
+    targets: &Targets,
+    member: &str,
+) -> Result<BTreeMap<ReleaseName, u64>, serde_json::Error> {
+    match targets._extra.get(member) {
         None => Ok(BTreeMap::new()),
         Some(value) => serde_json::from_value(value.clone()),
     }
@@ -113,7 +144,15 @@ pub(crate) fn set_floors(
     targets: &mut Targets,
     floors: &BTreeMap<ReleaseName, u64>,
 ) -> Result<(), serde_json::Error> {
-    let value: Value = serde_json::to_value(floors)?;
-    targets._extra.insert(FLOORS.to_owned(), value);
+    set_counters(targets, FLOORS, floors)
+}
+
+fn set_counters(
+    targets: &mut Targets,
+    member: &str,
+    counters: &BTreeMap<ReleaseName, u64>,
+) -> Result<(), serde_json::Error> {
+    let value: Value = serde_json::to_value(counters)?;
+    targets._extra.insert(member.to_owned(), value);
     Ok(())
 }

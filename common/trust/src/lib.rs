@@ -10,6 +10,7 @@
 //! (<https://theupdateframework.github.io/specification/latest/>), so that other clients read it too; one target is one
 //! release's decoded bundle. Invariant: a [`Listing`] was signed by the keys that the root in the record names.
 
+pub mod dev;
 mod entry;
 mod files;
 mod judge;
@@ -25,4 +26,7 @@ pub use key::{KeyError, Signer, SigningKey, key_id, parse_public, peek};
 pub use record::{Record, RecordError};
 pub use tough::schema::RoleType;
 pub use tough::schema::key::Key;
-pub use verifier::{Directory, Fetching, Listing, Source, VerifyError, refresh};
+pub use verifier::{
+    Directory, Fetching, Listing, RootFacts, Source, VerifyError, advance, kept, limit_of,
+    look_at_root, refresh,
+};

@@ -154,6 +154,26 @@ pub struct Publisher {
     now: Instant,
 }
 
+/// What is listed, or will be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// The releases.
+    pub releases: BTreeMap<ReleaseId, Entry>,
+    /// Lowest counter that is still installed, by product.
+    pub floors: BTreeMap<ReleaseName, u64>,
+}
+
+/// Who may sign a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleKeysView {
+    /// Which role.
+    pub role: RoleType,
+    /// How many must sign.
+    pub threshold: u64,
+    /// The identities of their keys.
+    pub keys: Vec<String>,
+}
+
 /// The roles that were signed, with how many signatures each has and needs.
 pub type Progress = Vec<(RoleType, NonZeroU64, usize, u64)>;
 
@@ -161,7 +181,7 @@ impl Publisher {
     /// Makes a repository: prepares its first root and an empty list.
     pub fn init(
         dir: &Path,
-        keys: &BTreeMap<&'static str, (Vec<Key>, u64)>,
+        keys: &BTreeMap<&str, (Vec<Key>, u64)>,
         lives: Lives,
         now: Instant,
     ) -> Result<Self, PublishError> {
@@ -261,9 +281,11 @@ impl Publisher {
                     return Err(PublishError::OtherBytes(id.clone()));
                 }
             } else {
-                must_rise(&listed, &entry)?;
+                must_rise(targets, &entry)?;
             }
-            let target = entry::to_target(&entry).map_err(|_| PublishError::Write("the entry"))?;
+            let failed = |_| PublishError::Write("the entry");
+            let target = entry::to_target(&entry).map_err(failed)?;
+            entry::remember(targets, &entry.signed).map_err(failed)?;
             targets.targets.insert(target_name(&entry.signed)?, target);
             Ok(())
         })
@@ -394,6 +416,63 @@ impl Publisher {
         self.files.unstage::<Snapshot>()?;
         self.files.unstage::<Timestamp>()?;
         Ok(progress)
+    }
+
+    /// What would be listed if everything prepared were published: releases and floors.
+    pub fn preview(&self) -> Result<Preview, PublishError> {
+        let (staged, published) = (self.files.staged()?, self.files.published()?);
+        let Some(targets) = staged.targets.or(published.targets) else {
+            return Ok(Preview::default());
+        };
+        let floors = entry::floors(&targets.signed);
+        Ok(Preview {
+            releases: entry::listed(&targets.signed),
+            floors: floors.map_err(|_| PublishError::Write("the floors"))?,
+        })
+    }
+
+    /// The counter that the next release of a product gets where it says none.
+    pub fn next_counter(&self, product: &ReleaseName) -> Result<u64, PublishError> {
+        let (staged, published) = (self.files.staged()?, self.files.published()?);
+        let Some(targets) = staged.targets.or(published.targets) else {
+            return Ok(1);
+        };
+        let highest = entry::highest(&targets.signed, product);
+        let highest = highest.map_err(|_| PublishError::Write("the counters"))?;
+        Ok(highest.unwrap_or(0).saturating_add(1))
+    }
+
+    /// Which keys may sign which role, and how many must, by the newest root, prepared or published.
+    pub fn roles(&self) -> Result<Vec<RoleKeysView>, PublishError> {
+        let roots = self.roots(&self.files.staged()?)?;
+        let Some(root) = roots.last() else {
+            return Ok(Vec::new());
+        };
+        let view = |role: RoleType| {
+            let keys = root.roles.get(&role)?;
+            Some(RoleKeysView {
+                role,
+                threshold: keys.threshold.get(),
+                keys: keys.keyids.iter().map(|id| hex(id)).collect(),
+            })
+        };
+        Ok(ROLES.into_iter().filter_map(view).collect())
+    }
+
+    /// The file of a listed bundle, decoded.
+    pub fn bundle(&self, entry: &Entry) -> PathBuf {
+        self.place(entry)
+    }
+
+    /// Makes a directory of the publisher's own beside the published files.
+    pub(crate) fn make_dir(&self, name: &str) -> Result<(), PublishError> {
+        let made = fsx::create_dir_durable(&self.files.dir().join(name), 0o700);
+        Ok(made.map_err(FilesError::from)?)
+    }
+
+    /// The directory of the published metadata.
+    pub fn metadata(&self) -> PathBuf {
+        self.files.metadata()
     }
 
     /// Copies what is published to a directory, bundles included; returns the bytes.
@@ -617,12 +696,9 @@ fn enough(root: &Root) -> Result<(), PublishError> {
     Ok(())
 }
 
-fn must_rise(listed: &BTreeMap<ReleaseId, Entry>, entry: &Entry) -> Result<(), PublishError> {
-    let same = listed
-        .values()
-        .filter(|known| known.signed.product == entry.signed.product);
-    let highest = same.map(|known| known.signed.counter).max();
-    match highest {
+fn must_rise(targets: &Targets, entry: &Entry) -> Result<(), PublishError> {
+    let highest = entry::highest(targets, &entry.signed.product);
+    match highest.map_err(|_| PublishError::Write("the counters"))? {
         Some(highest) if entry.signed.counter <= highest => Err(PublishError::Counter {
             release: entry.signed.id(),
             counter: entry.signed.counter,

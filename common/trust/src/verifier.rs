@@ -11,10 +11,11 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use aws_lc_rs::digest::{SHA256, digest};
 use comber_model::{ReleaseId, ReleaseName};
 use comber_runtime::fsx;
 use jiff::Timestamp as Instant;
@@ -49,6 +50,19 @@ pub trait Source: Send + Sync + 'static {
     fn fetch<'a>(&'a self, name: &'a str) -> Fetching<'a>;
 }
 
+/// The most bytes of a metadata file that are of use, by its name. A source need not bring more: what is longer is refused.
+pub fn limit_of(name: &str) -> u64 {
+    if name.ends_with("root.json") {
+        LIMITS.max_root_size
+    } else if name == "timestamp.json" {
+        LIMITS.max_timestamp_size
+    } else if name.ends_with("snapshot.json") {
+        LIMITS.max_snapshot_size
+    } else {
+        LIMITS.max_targets_size
+    }
+}
+
 /// A directory as a source.
 #[derive(Debug, Clone)]
 pub struct Directory(pub PathBuf);
@@ -77,6 +91,8 @@ pub struct Listing {
     pub floors: BTreeMap<ReleaseName, u64>,
     /// When the first of the four roles ends.
     pub expires: Instant,
+    /// When each ends, in the order of `versions`.
+    pub ends: [Instant; 4],
 }
 
 /// Why nothing is believed.
@@ -120,9 +136,21 @@ pub enum VerifyError {
     /// The library takes any failure to fetch the next root for the end of the roots.
     #[error("the publisher's next root cannot be had, so it is not known which keys count now")]
     Unwalked,
+    /// More bytes than the role may have.
+    #[error(
+        "{name} has more than the {} bytes that its role may have",
+        limit_of(name)
+    )]
+    TooLong {
+        /// Which file.
+        name: String,
+    },
     /// A rule of the specification is broken.
     #[error("the metadata does not verify")]
     Refused(#[source] Box<tough::error::Error>),
+    /// A root that does not vouch for itself.
+    #[error("this is no root metadata that is signed by its own threshold of keys")]
+    Root,
     /// Signed, and still not understood.
     #[error("the metadata is signed, but its {0} cannot be read")]
     Content(&'static str),
@@ -145,15 +173,25 @@ pub async fn refresh(
     now: Instant,
 ) -> Result<Listing, VerifyError> {
     let record = Record::load(record_path)?;
-    let private = Private::make(scratch, &record)?;
-    let loaded = load(&record, private.path(), source).await?;
-    let listing = compare(&record, &loaded)?;
+    let (next, listing) = advance(&record, scratch, source, now).await?;
+    next.save(record_path)?;
+    Ok(listing)
+}
+
+/// The same for whoever keeps the record elsewhere: gives the next one, which must be durable before the listing counts.
+pub async fn advance(
+    record: &Record,
+    scratch: &Path,
+    source: Arc<dyn Source>,
+    now: Instant,
+) -> Result<(Record, Listing), VerifyError> {
+    let private = Private::make(scratch, record)?;
+    let loaded = load(record, private.path(), source).await?;
+    let listing = compare(record, &loaded)?;
     // A clock that was set back must not revive what had ended, and one that was ahead once must not lock the host out: the
     // latest time that counted is a bound on what is believed, and no condition on the clock.
     let latest = record.trusted_at.map_or(now, |before| before.max(now));
-    if let Some(role) = over(&loaded, latest) {
-        return Err(VerifyError::Expired { role });
-    }
+    listing.must_hold(latest)?;
     let next = Record {
         root: text(loaded.root())?,
         timestamp: Some(text(loaded.timestamp())?),
@@ -161,8 +199,51 @@ pub async fn refresh(
         targets: Some(text(loaded.targets())?),
         trusted_at: Some(latest),
     };
-    next.save(record_path)?;
-    Ok(listing)
+    Ok((next, listing))
+}
+
+/// What a record lists without looking at any source: for a host that is offline. `None` where nothing but a root was ever
+/// trusted. It may have ended; [`Listing::must_hold`] says so.
+pub fn kept(record: &Record) -> Result<Option<Listing>, VerifyError> {
+    let root: SignedRole<Root> =
+        serde_json::from_str(&record.root).map_err(|_| VerifyError::Content("root"))?;
+    let (timestamp, snapshot) = (
+        known::<Timestamp>(record.timestamp.as_deref())?,
+        known::<Snapshot>(record.snapshot.as_deref())?,
+    );
+    let targets = known::<Targets>(record.targets.as_deref())?;
+    let (Some(timestamp), Some(snapshot), Some(targets)) = (timestamp, snapshot, targets) else {
+        return Ok(None);
+    };
+    listing(&root.signed, &timestamp, &snapshot, &targets).map(Some)
+}
+
+/// A root that somebody handed over, looked at by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootFacts {
+    /// Its version.
+    pub version: u64,
+    /// Until when it holds.
+    pub expires: Instant,
+    /// The sha256 of the file, by which people compare it.
+    pub sha256: String,
+}
+
+/// Reads a root that is about to be pinned. It must be signed by its own threshold; whether it is the publisher's is for
+/// whoever hands it over to know.
+pub fn look_at_root(text: &str) -> Result<RootFacts, VerifyError> {
+    if text.len() as u64 > LIMITS.max_root_size {
+        return Err(VerifyError::Content("root"));
+    }
+    let root: SignedRole<Root> =
+        serde_json::from_str(text).map_err(|_| VerifyError::Content("root"))?;
+    let vouched = root.signed.verify_role(&root);
+    vouched.map_err(|_| VerifyError::Root)?;
+    Ok(RootFacts {
+        version: root.signed.version.get(),
+        expires: instant(root.signed.expires.as_second()),
+        sha256: crate::key::hex(digest(&SHA256, text.as_bytes()).as_ref()),
+    })
 }
 
 async fn load(
@@ -172,16 +253,23 @@ async fn load(
 ) -> Result<Repository, VerifyError> {
     let base = Url::parse(BASE).map_err(|_| VerifyError::Content("address"))?;
     let failed = Arc::new(AtomicBool::new(false));
+    let too_long = Arc::new(Mutex::new(None));
     let relay = Relay {
         source,
         failed: Arc::clone(&failed),
+        too_long: Arc::clone(&too_long),
     };
     let loader = RepositoryLoader::new(&record.root, base.clone(), base)
         .transport(relay)
         .limits(LIMITS)
         .datastore(datastore)
         .expiration_enforcement(ExpirationEnforcement::Safe);
-    let repository = loader.load().await.map_err(explain)?;
+    let loaded = loader.load().await;
+    // The library takes it for a failure of the transport, which another look might mend.
+    if let Some(name) = too_long.lock().ok().and_then(|mut name| name.take()) {
+        return Err(VerifyError::TooLong { name });
+    }
+    let repository = loaded.map_err(explain)?;
     if failed.load(Ordering::Acquire) {
         return Err(VerifyError::Unwalked);
     }
@@ -239,7 +327,12 @@ fn compare(record: &Record, loaded: &Repository) -> Result<Listing, VerifyError>
         let found = loaded.targets().signed.version.get();
         older(RoleType::Targets, known.version.get(), found)?;
     }
-    listing(loaded)
+    listing(
+        root,
+        &loaded.timestamp().signed,
+        &loaded.snapshot().signed,
+        &loaded.targets().signed,
+    )
 }
 
 fn known<T: serde::de::DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, VerifyError> {
@@ -259,16 +352,19 @@ fn older(role: RoleType, trusted: u64, found: u64) -> Result<(), VerifyError> {
     Ok(())
 }
 
-fn listing(loaded: &Repository) -> Result<Listing, VerifyError> {
-    let (root, timestamp) = (&loaded.root().signed, &loaded.timestamp().signed);
-    let (snapshot, targets) = (&loaded.snapshot().signed, &loaded.targets().signed);
+fn listing(
+    root: &Root,
+    timestamp: &Timestamp,
+    snapshot: &Snapshot,
+    targets: &Targets,
+) -> Result<Listing, VerifyError> {
     let ends = [
         root.expires.as_second(),
         timestamp.expires.as_second(),
         snapshot.expires.as_second(),
         targets.expires.as_second(),
-    ];
-    let first = ends.into_iter().min().unwrap_or_default();
+    ]
+    .map(instant);
     Ok(Listing {
         versions: [
             root.version.get(),
@@ -278,29 +374,30 @@ fn listing(loaded: &Repository) -> Result<Listing, VerifyError> {
         ],
         releases: entry::listed(targets),
         floors: entry::floors(targets).map_err(|_| VerifyError::Content("floors"))?,
-        expires: Instant::from_second(first).unwrap_or(Instant::UNIX_EPOCH),
+        expires: ends.into_iter().min().unwrap_or(Instant::UNIX_EPOCH),
+        ends,
     })
 }
 
-/// A role that has ended by then.
-fn over(loaded: &Repository, by: Instant) -> Option<RoleType> {
-    let ends = [
-        (RoleType::Root, loaded.root().signed.expires.as_second()),
-        (
+fn instant(second: i64) -> Instant {
+    Instant::from_second(second).unwrap_or(Instant::UNIX_EPOCH)
+}
+
+impl Listing {
+    /// Refuses what has ended by then, and names the role.
+    pub fn must_hold(&self, by: Instant) -> Result<(), VerifyError> {
+        let roles = [
+            RoleType::Root,
             RoleType::Timestamp,
-            loaded.timestamp().signed.expires.as_second(),
-        ),
-        (
             RoleType::Snapshot,
-            loaded.snapshot().signed.expires.as_second(),
-        ),
-        (
             RoleType::Targets,
-            loaded.targets().signed.expires.as_second(),
-        ),
-    ];
-    let ended = ends.into_iter().find(|(_, end)| *end <= by.as_second());
-    ended.map(|(role, _)| role)
+        ];
+        let ended = roles.into_iter().zip(self.ends).find(|(_, end)| *end <= by);
+        match ended {
+            Some((role, _)) => Err(VerifyError::Expired { role }),
+            None => Ok(()),
+        }
+    }
 }
 
 fn text<T: serde::Serialize>(role: &SignedRole<T>) -> Result<String, VerifyError> {
@@ -356,6 +453,8 @@ struct Relay {
     source: Arc<dyn Source>,
     /// Some file could not be had, for another reason than that it does not exist.
     failed: Arc<AtomicBool>,
+    /// This one had more bytes than its role may have.
+    too_long: Arc<Mutex<Option<String>>>,
 }
 
 impl fmt::Debug for Relay {
@@ -370,6 +469,12 @@ impl Transport for Relay {
         let name = url.path().rsplit('/').next().unwrap_or_default().to_owned();
         let fetched = self.source.fetch(&name).await;
         match fetched {
+            Ok(Some(bytes)) if bytes.len() as u64 > limit_of(&name) => {
+                if let Ok(mut too_long) = self.too_long.lock() {
+                    *too_long = Some(name);
+                }
+                Err(TransportError::new(TransportErrorKind::Other, url))
+            }
             Ok(Some(bytes)) => {
                 let whole = futures_util::stream::iter([Ok(bytes.into())]);
                 Ok(Box::pin(whole))
