@@ -28,6 +28,8 @@ pub struct HostLabOptions {
     pub package: Option<PathBuf>,
     /// Another program than that of this build, with the same files.
     pub program: Option<PathBuf>,
+    /// Lines of the controller's configuration in place of those that let it see quickly who is away.
+    pub controller: Option<&'static str>,
     /// What the hosts have that others have not.
     pub fleet: FleetOptions,
 }
@@ -48,7 +50,8 @@ impl HostLab {
 
     /// The same with options.
     pub fn with(hosts: usize, options: &HostLabOptions) -> Result<Self> {
-        let this = Self::without_agents_on(hosts, &options.fleet)?;
+        let controller = options.controller.unwrap_or(CONTROLLER);
+        let this = Self::up(hosts, &options.fleet, controller)?;
         let token = this.lab.token(&["--uses", &hosts.to_string()])?;
         let installed = std::thread::scope(|scope| {
             let install = |host| {
@@ -71,11 +74,15 @@ impl HostLab {
 
     /// The same on hosts with options.
     pub fn without_agents_on(hosts: usize, options: &FleetOptions) -> Result<Self> {
+        Self::up(hosts, options, CONTROLLER)
+    }
+
+    fn up(hosts: usize, options: &FleetOptions, controller: &str) -> Result<Self> {
         // Built before anything is up: it may take minutes.
         Binaries::get()?;
         let fleet = Fleet::with(hosts, options)?;
         let lab = Lab::with(&LabOptions {
-            controller: CONTROLLER.to_owned(),
+            controller: controller.to_owned(),
             directory: None,
             network: fleet.network()?,
         })?;

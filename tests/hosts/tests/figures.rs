@@ -105,33 +105,41 @@ fn median(lab: &HostLab, host: &Host, vendor: &dyn Vendor, wish: &Wish) -> Durat
     all[TIMES / 2]
 }
 
-#[test]
-#[ignore = "needs root and real hosts"]
+/// Whether anything is to be measured.
 #[expect(
     clippy::disallowed_methods,
     reason = "whether a test measures is said by its environment"
 )]
-fn figures() {
-    if std::env::var_os(ASKED).is_none() {
+fn is_asked() -> bool {
+    let asked = std::env::var_os(ASKED).is_some();
+    if !asked {
         println!("skipped: nothing is measured unless {ASKED} is set");
+    }
+    asked
+}
+
+#[test]
+#[ignore = "needs root and real hosts"]
+fn figures_of_an_idle_agent() {
+    if !is_asked() {
         return;
     }
     let program = shipped();
     println!("| binary | {} bytes |", program.metadata().unwrap().len());
     let options = HostLabOptions {
         program: Some(program),
+        // As it ships: signs of life every few seconds would wake the agent up.
+        controller: Some(""),
         ..HostLabOptions::default()
     };
-    // The timers that ship: those of the other tests wake it up more often.
-    let lab = HostLab::with(4, &options).unwrap();
-    let idle = lab.host(4);
-    idle.exec(&["rm", "/etc/comber/agent.d/50-test.toml"])
+    let lab = HostLab::with(1, &options).unwrap();
+    let host = lab.host(1);
+    // The agent's timers as they ship, too.
+    host.shell("rm /etc/comber/agent.d/50-test.toml; systemctl restart comber-agent.service")
         .unwrap();
-    idle.exec(&["sh", "-c", "sync; systemctl restart comber-agent.service"])
-        .unwrap();
-    lab.wait_connected(4).unwrap();
+    lab.wait_connected(1).unwrap();
     wait::past(SETTLES);
-    let agent = idle.agent().unwrap();
+    let agent = host.agent().unwrap();
     let status = format!("/proc/{agent}/status");
     println!(
         "| resident memory, VmRSS | {} kB |",
@@ -146,7 +154,19 @@ fn figures() {
     let before = waits(agent);
     wait::past(MINUTE);
     println!("| wake-ups in a minute | {} |", waits(agent) - before);
+}
 
+#[test]
+#[ignore = "needs root and real hosts"]
+fn figures_of_activations() {
+    if !is_asked() {
+        return;
+    }
+    let options = HostLabOptions {
+        program: Some(shipped()),
+        ..HostLabOptions::default()
+    };
+    let lab = HostLab::with(3, &options).unwrap();
     let (service, packages, page) = (Service::default(), Packages::default(), Page::default());
     let with_reboot = Wish {
         reboot: true,

@@ -82,7 +82,7 @@ impl Script {
             Reply::Leave => {
                 self.go.notified().await;
                 self.is_leaving.store(true, Ordering::SeqCst);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
         dropped.ended = true;
