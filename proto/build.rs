@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 9] = [
+    "access",
     "agent",
+    "audit",
     "enrolment",
     "event",
     "freeze",

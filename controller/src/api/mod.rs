@@ -5,10 +5,12 @@
 
 pub mod access;
 mod agent_link;
+mod audit;
 mod enrolment;
 mod event;
 mod freeze;
 mod host;
+mod operator;
 mod packages;
 mod release;
 mod rollout;
@@ -17,7 +19,9 @@ mod view;
 
 use std::sync::Arc;
 
+use comber_proto::access::v1::access_service_server::{self, AccessServiceServer};
 use comber_proto::agent::v1::agent_link_service_server::{self, AgentLinkServiceServer};
+use comber_proto::audit::v1::audit_service_server::{self, AuditServiceServer};
 use comber_proto::enrolment::v1::enrolment_service_server::{self, EnrolmentServiceServer};
 use comber_proto::event::v1::event_service_server::{self, EventServiceServer};
 use comber_proto::freeze::v1::freeze_service_server::{self, FreezeServiceServer};
@@ -77,6 +81,8 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
     let rollouts = RolloutServiceServer::new(rollouts).max_decoding_message_size(MESSAGE_MAX);
     let hosts =
         HostServiceServer::new(host::Hosts::new(core())).max_decoding_message_size(MESSAGE_MAX);
+    let audit = AuditServiceServer::new(audit::Audit::new(parts));
+    let operators = AccessServiceServer::new(operator::Operators::new(parts));
     let freezes = FreezeServiceServer::new(freeze::Freezes::new(core()));
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -95,6 +101,8 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(releases)
         .add_service(rollouts)
         .add_service(hosts)
+        .add_service(audit.max_decoding_message_size(MESSAGE_MAX))
+        .add_service(operators.max_decoding_message_size(MESSAGE_MAX))
         .add_service(freezes.max_decoding_message_size(MESSAGE_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_MAX))
         .add_service(health)
@@ -106,9 +114,11 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
 /// Load balancers and probes are told that the process ends before its connections are. Every service has the one state:
 /// they serve from the same core.
 async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
-    const SERVICES: [&str; 8] = [
+    const SERVICES: [&str; 10] = [
         "",
+        access_service_server::SERVICE_NAME,
         agent_link_service_server::SERVICE_NAME,
+        audit_service_server::SERVICE_NAME,
         enrolment_service_server::SERVICE_NAME,
         release_service_server::SERVICE_NAME,
         rollout_service_server::SERVICE_NAME,

@@ -13,6 +13,8 @@
 //! out; its rollout halts. When the store fails, the process stops: nothing is retried on a disk that lied.
 
 mod agents;
+mod audit;
+mod caller;
 mod changes;
 mod edit;
 mod error;
@@ -20,6 +22,7 @@ mod freezes;
 mod hosts;
 mod load;
 mod meta;
+mod operators;
 mod packages;
 mod planning;
 mod records;
@@ -38,7 +41,10 @@ use jiff::Timestamp;
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot, watch};
 
 pub use agents::{Attachment, AttachmentId, Ending};
+pub use audit::Refusal;
+pub use caller::{Authority, Caller, Proof, Who};
 pub use error::{CoreError, LoadError};
+pub use operators::NewOperator;
 pub use packages::PackageReport;
 pub use tokens::{Certificate, Token};
 pub use world::World;
@@ -64,6 +70,8 @@ pub struct Core {
     inputs: mpsc::Sender<Input>,
     world: Arc<RwLock<World>>,
     changed: watch::Receiver<u64>,
+    rights: watch::Receiver<u64>,
+    refusals: Arc<parking_lot::Mutex<audit::Refusals>>,
     store: Store,
     clock: Clock,
 }
@@ -108,6 +116,7 @@ impl Core {
         let world = Arc::new(RwLock::new(world));
         let (inputs, queue) = mpsc::channel(QUEUE);
         let (count, changed) = watch::channel(0);
+        let (rights_count, rights) = watch::channel(0);
         let task = task::Task {
             queue,
             strays,
@@ -115,17 +124,34 @@ impl Core {
             store: store.clone(),
             clock: clock.clone(),
             count,
+            rights: rights_count,
             observer,
             shutdown: shutdown.clone(),
         };
         comber_runtime::task::spawn("core", shutdown, task.run());
-        Ok(Self {
+        let core = Self {
             inputs,
             world,
             changed,
+            rights,
+            refusals: Arc::default(),
             store,
             clock,
-        })
+        };
+        let telling = core.clone().tell(shutdown.clone());
+        comber_runtime::task::spawn("refusals", shutdown, telling);
+        Ok(core)
+    }
+
+    /// Writes down now and then what was refused again and again.
+    async fn tell(self, shutdown: Shutdown) {
+        loop {
+            // Both arms may be dropped: they only wait.
+            tokio::select! {
+                () = tokio::time::sleep(audit::WINDOW) => self.tell_refusals(),
+                _ = shutdown.wait() => return,
+            }
+        }
     }
 
     /// The state now. Nothing that is not durable is ever seen.
@@ -149,6 +175,16 @@ impl Core {
     /// A number that grows with every visible change: await it, then read again.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
+    }
+
+    /// A number that grows whenever an operator's rights change: await it, then look whether they still hold.
+    pub fn rights(&self) -> watch::Receiver<u64> {
+        self.rights.clone()
+    }
+
+    /// The time that rights and plans go by.
+    pub fn now(&self) -> Timestamp {
+        self.clock.steady()
     }
 
     /// Names this life of the database; agents remember it.
@@ -182,8 +218,11 @@ impl Core {
         edit: impl FnOnce(&mut Edit<'_>) -> Result<T, CoreError> + Send + 'static,
     ) -> Result<T, CoreError> {
         let (answer, answered) = oneshot::channel();
+        let by = caller::current();
         let job: Job = Box::new(move |context| {
-            let result = edit(context);
+            context.by.clone_from(&by);
+            context.changes.attribute(audit::Source::of(by.as_ref()));
+            let result = context.admit().and_then(|()| edit(context));
             Box::new(move |failed| {
                 let result = failed.map_or(result, Err);
                 // A caller that went away needs no answer; the change stays.

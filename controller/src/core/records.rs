@@ -43,6 +43,11 @@ pub(crate) const PACKAGES: &str = "/v1/p/";
 /// Prefix of tokens.
 pub(crate) const TOKENS: &str = "/v1/t/";
 
+/// Prefix of the audit log.
+pub(crate) const AUDIT: &str = "/v1/audit/";
+/// Prefix of operators.
+pub(crate) const OPERATORS: &str = "/v1/operator/";
+
 /// A host's record under one of the three host prefixes. The bucket, 12 bits of a hash of the name, is the unit in which
 /// a large fleet is scanned and spread.
 pub(crate) fn host_key(prefix: &str, host: &HostId) -> String {
@@ -104,6 +109,22 @@ pub(crate) fn member_key(id: RolloutId, host: &HostId) -> String {
 /// A freeze's record.
 pub(crate) fn freeze_key(name: &FreezeName) -> String {
     format!("{FREEZES}{name}")
+}
+
+/// An operator's record.
+pub(crate) fn operator_key(name: &str) -> String {
+    format!("{OPERATORS}{name}")
+}
+
+/// An entry of the audit log.
+pub(crate) fn audit_key(number: u64) -> String {
+    format!("{AUDIT}{number:016x}")
+}
+
+/// The number at the end of the key of an entry.
+pub(crate) fn audit_number(key: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(key).ok()?.strip_prefix(AUDIT)?;
+    u64::from_str_radix(text, 16).ok()
 }
 
 /// An event's record.

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use comber_model::{Action, Digest};
-use comber_runtime::peer::PeerIdentity;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -23,7 +22,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{Server, Stream};
-use crate::api::access::{self, Peer};
+use crate::api::access::{self, Peer, Reader};
 use crate::core::World;
 
 const PREFIX: &str = "/v1/artifacts/";
@@ -87,7 +86,12 @@ async fn respond(
         refusal.headers_mut().insert(header::ALLOW, allow);
         return Err(refusal);
     }
-    may_read(&*server.core.read().await, peer, digest)?;
+    {
+        let world = server.core.read().await;
+        let reader = access::reader(&world, peer, request.headers(), world.now())
+            .map_err(|status| refusal(&status))?;
+        may_read(&world, &reader, digest)?;
+    }
     let missing = || text(StatusCode::NOT_FOUND, "there is no such artifact\n");
     let path = server.artifacts.path(digest).ok_or_else(missing)?;
     let failed = |error: std::io::Error| {
@@ -135,9 +139,7 @@ async fn respond(
     clippy::result_large_err,
     reason = "the error is the answer that is sent"
 )]
-fn may_read(world: &World, peer: &Peer, digest: Digest) -> Result<(), Response<Body>> {
-    access::admit(world, peer)
-        .map_err(|error| text(StatusCode::FORBIDDEN, format!("{error}\n")))?;
+fn may_read(world: &World, reader: &Reader, digest: Digest) -> Result<(), Response<Body>> {
     let named = |name: &str| {
         let host = name.parse().ok().and_then(|id| world.active_host(&id));
         let assignment = host.and_then(|view| view.desired.assignment.as_ref());
@@ -146,18 +148,26 @@ fn may_read(world: &World, peer: &Peer, digest: Digest) -> Result<(), Response<B
             Action::Remove => false,
         })
     };
-    match &peer.identity {
-        Some(PeerIdentity::Operator(_)) => Ok(()),
-        Some(PeerIdentity::Host(name)) if named(name) => Ok(()),
-        Some(PeerIdentity::Host(_)) => Err(text(
+    match reader {
+        Reader::Operator => Ok(()),
+        Reader::Host(name) if named(name) => Ok(()),
+        Reader::Host(_) => Err(text(
             StatusCode::FORBIDDEN,
             "a host reads only what its assignment names\n",
         )),
-        None => Err(text(
+        Reader::Stranger => Err(text(
             StatusCode::UNAUTHORIZED,
             "a certificate is needed; get one with comber-agent enroll, or comber init\n",
         )),
     }
+}
+
+fn refusal(status: &tonic::Status) -> Response<Body> {
+    let code = match status.code() {
+        tonic::Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::FORBIDDEN,
+    };
+    text(code, format!("{}\n", status.message()))
 }
 
 /// What of a file is asked for.

@@ -6,10 +6,12 @@
 
 mod bytes;
 mod grpc;
+mod guard;
 mod refusal;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use comber_runtime::identity::CertificateFacts;
@@ -137,11 +139,17 @@ async fn converse(server: Arc<Server>, accepted: Accepted, strangers: Arc<Semaph
         }
         Ok((stream, peer)) => {
             let place = tokio::time::timeout(HANDSHAKE, strangers.acquire()).await;
-            let Ok(Ok(_place)) = place else {
+            let Ok(Ok(place)) = place else {
                 return refused(&server, address, &Refusal::Crowd);
             };
-            // Whatever it does then, it has had the time for what a stranger may do.
-            let _over = tokio::time::timeout(STRANGER, Box::pin(talk(&server, stream, peer))).await;
+            let proved = Arc::clone(&peer.proved);
+            let mut talk = Box::pin(talk(&server, stream, peer));
+            let ended = tokio::time::timeout(STRANGER, talk.as_mut()).await.is_ok();
+            // Whatever it did, it has had the time for what a stranger may do; an operator by its token is none.
+            if !ended && proved.load(Ordering::Relaxed) {
+                drop(place);
+                talk.await;
+            }
         }
         Err(refusal) => refused(&server, address, &refusal),
     }
@@ -182,17 +190,9 @@ fn identify(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, 
     let certificates = stream.get_ref().1.peer_certificates();
     let Some(leaf) = certificates.and_then(|chain| chain.first()) else {
         let (identity, not_before) = (None, Timestamp::MIN);
-        return Ok(Peer {
-            identity,
-            not_before,
-            address,
-        });
+        return Ok(Peer::new(identity, not_before, address));
     };
     let identity = Some(PeerIdentity::from_certificate(leaf)?);
     let facts = CertificateFacts::from_der(leaf).map_err(|_| InvalidPeer::Certificate)?;
-    Ok(Peer {
-        identity,
-        not_before: facts.not_before,
-        address,
-    })
+    Ok(Peer::new(identity, facts.not_before, address))
 }

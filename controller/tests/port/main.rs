@@ -4,9 +4,11 @@
 
 mod access;
 mod artifacts;
+mod audit;
 mod enrolment;
 mod events;
 mod link;
+mod operators;
 mod packages;
 mod port;
 mod rollouts;

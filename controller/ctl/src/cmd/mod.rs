@@ -2,6 +2,7 @@
 //!
 //! Invariant: a command that changes something says in its result what it changed.
 
+pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod context;
 pub(crate) mod events;
@@ -9,6 +10,7 @@ pub(crate) mod freeze;
 pub(crate) mod help;
 pub(crate) mod host;
 pub(crate) mod init;
+pub(crate) mod operator;
 pub(crate) mod release;
 pub(crate) mod rollout;
 pub(crate) mod token;

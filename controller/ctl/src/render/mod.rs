@@ -3,12 +3,14 @@
 //! Pure: width, colour and the present moment come in with the [`View`]. Invariant: without colour nothing is lost, and
 //! no line of a table is wider than the view where the view has a width.
 
+mod audit;
 mod context;
 mod error;
 mod event;
 mod freeze;
 mod host;
 pub(crate) mod json;
+mod operator;
 mod outcomes;
 mod packages;
 mod plan;
@@ -22,11 +24,13 @@ mod token;
 mod watch;
 mod why;
 
+pub(crate) use audit::audit_entry;
 pub(crate) use context::contexts;
 pub(crate) use error::error;
 pub(crate) use event::{event_line, events};
 pub(crate) use freeze::{freeze_added, freezes};
 pub(crate) use host::{host, hosts, members};
+pub(crate) use operator::{operator, operator_note, operator_token_note, operators};
 pub(crate) use packages::packages;
 pub(crate) use plan::plan;
 pub(crate) use release::{built, published, release, releases};

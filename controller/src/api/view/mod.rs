@@ -3,12 +3,14 @@
 mod event;
 mod freeze;
 mod host;
+mod operator;
 mod release;
 mod rollout;
 
 pub(super) use event::event;
 pub(super) use freeze::freeze;
 pub(super) use host::{host, member, package, package_summary, token};
+pub(super) use operator::{operator, operator_token};
 pub(super) use release::release;
 pub(super) use rollout::{explanation, hold, preview, rollout, rollout_row};
 

@@ -7,6 +7,7 @@ mod event;
 mod explain;
 mod freeze;
 mod host;
+mod operator;
 mod packages;
 mod release;
 mod rollout;
@@ -16,6 +17,7 @@ pub(crate) use event::Event;
 pub(crate) use explain::{HostExplanation, RolloutExplanation};
 pub(crate) use freeze::{AddedFreeze, Freeze, Freezes};
 pub(crate) use host::{Changed, Host, HostDetail, Hosts};
+pub(crate) use operator::{NewOperator, NewOperatorToken, Operator, Operators};
 pub(crate) use packages::HostPackages;
 pub(crate) use release::{Built, Published, Release, Releases};
 pub(crate) use rollout::{Fence, Members, Plan, Rollout, Rollouts, Status, Summary};
@@ -36,8 +38,10 @@ pub(crate) struct Context {
     pub(crate) controller: String,
     /// The operator there.
     pub(crate) operator: String,
-    /// When the operator's certificate ends; `null` where it cannot be read.
+    /// When the operator's certificate ends; `null` where it cannot be read or a token stands in its place.
     pub(crate) certificate_ends: Option<String>,
+    /// `certificate` or `token`.
+    pub(crate) proof: &'static str,
 }
 
 /// All contexts.
