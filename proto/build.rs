@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SERVICES: [&str; 9] = [
+const SERVICES: [&str; 10] = [
     "access",
     "agent",
     "audit",
+    "budget",
     "enrolment",
     "event",
     "freeze",

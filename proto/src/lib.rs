@@ -26,10 +26,10 @@ macro_rules! area {
 
 pub mod comber {
     //! The packages, nested as in the proto files so that generated code finds its neighbours.
-    area! { access agent audit enrolment event freeze host release rollout }
+    area! { access agent audit budget enrolment event freeze host release rollout }
 }
 
-pub use comber::{access, agent, audit, enrolment, event, freeze, host, release, rollout};
+pub use comber::{access, agent, audit, budget, enrolment, event, freeze, host, release, rollout};
 
 /// Every descriptor, encoded, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -9,6 +9,7 @@ pub mod assignment;
 pub mod audit;
 pub mod calendar;
 pub mod digest;
+pub mod disruption;
 pub mod duration;
 pub mod event;
 pub mod facts;
@@ -37,5 +38,7 @@ pub use hold::Hold;
 pub use host::{AgentState, Host, HostStatus, Installed, Link};
 pub use invalid::Invalid;
 pub use labels::Labels;
-pub use names::{FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, Version};
+pub use names::{
+    BudgetName, FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, Version,
+};
 pub use report::{Report, ReportResult};

@@ -14,6 +14,8 @@ pub const HOST_ID_MAX: usize = 253;
 pub const RELEASE_NAME_MAX: usize = 64;
 /// Longest name of a freeze in bytes.
 pub const FREEZE_NAME_MAX: usize = 64;
+/// Longest name of a disruption budget in bytes.
+pub const BUDGET_NAME_MAX: usize = 64;
 /// Longest version in bytes; it becomes a directory name on hosts.
 pub const VERSION_MAX: usize = 64;
 
@@ -121,6 +123,15 @@ name!(
     FreezeName,
     "name",
     FREEZE_NAME_MAX,
+    |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'),
+    "lower-case letters, digits, '-', '.' and '_'"
+);
+
+name!(
+    /// What a disruption budget is called.
+    BudgetName,
+    "name",
+    BUDGET_NAME_MAX,
     |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'),
     "lower-case letters, digits, '-', '.' and '_'"
 );

@@ -76,6 +76,7 @@ async fn perform(command: Command, session: &Session) -> Outcome<Exit> {
         Command::Host(command) => cmd::host::run(command, session).await,
         Command::Release(command) => cmd::release::run(command, session).await,
         Command::Rollout(command) => return cmd::rollout::run(command, session).await,
+        Command::Budget(command) => cmd::budget::run(command, session).await,
         Command::Freeze(command) => cmd::freeze::run(command, session).await,
         Command::Why(command) => cmd::why::run(command, session).await,
         Command::Audit(command) => cmd::audit::run(command, session).await,

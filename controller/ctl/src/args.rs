@@ -110,6 +110,9 @@ pub(crate) enum Command {
     /// Say when nothing may move in the whole fleet
     #[command(subcommand)]
     Freeze(cmd::freeze::FreezeCommand),
+    /// Say how many hosts may be down at once
+    #[command(subcommand)]
+    Budget(cmd::budget::BudgetCommand),
     /// Explain why a host or rollout is where it is
     #[command(subcommand)]
     Why(cmd::why::WhyCommand),

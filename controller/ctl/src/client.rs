@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use comber_proto::access::v1::access_service_client::AccessServiceClient;
 use comber_proto::audit::v1::audit_service_client::AuditServiceClient;
+use comber_proto::budget::v1::budget_service_client::BudgetServiceClient;
 use comber_proto::enrolment::v1::enrolment_service_client::EnrolmentServiceClient;
 use comber_proto::event::v1::event_service_client::EventServiceClient;
 use comber_proto::freeze::v1::freeze_service_client::FreezeServiceClient;
@@ -164,6 +165,11 @@ impl Client {
     /// Rollouts.
     pub(crate) fn rollouts(&self) -> RolloutServiceClient<Connection> {
         RolloutServiceClient::new(self.connection()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// Disruption budgets.
+    pub(crate) fn budgets(&self) -> BudgetServiceClient<Connection> {
+        BudgetServiceClient::new(self.connection()).max_decoding_message_size(MESSAGE_MAX)
     }
 
     /// Freezes.

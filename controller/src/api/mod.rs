@@ -6,6 +6,7 @@
 pub mod access;
 mod agent_link;
 mod audit;
+mod budget;
 mod enrolment;
 mod event;
 mod freeze;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use comber_proto::access::v1::access_service_server::{self, AccessServiceServer};
 use comber_proto::agent::v1::agent_link_service_server::{self, AgentLinkServiceServer};
 use comber_proto::audit::v1::audit_service_server::{self, AuditServiceServer};
+use comber_proto::budget::v1::budget_service_server::{self, BudgetServiceServer};
 use comber_proto::enrolment::v1::enrolment_service_server::{self, EnrolmentServiceServer};
 use comber_proto::event::v1::event_service_server::{self, EventServiceServer};
 use comber_proto::freeze::v1::freeze_service_server::{self, FreezeServiceServer};
@@ -84,6 +86,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
     let audit = AuditServiceServer::new(audit::Audit::new(parts));
     let operators = AccessServiceServer::new(operator::Operators::new(parts));
     let freezes = FreezeServiceServer::new(freeze::Freezes::new(core()));
+    let budgets = BudgetServiceServer::new(budget::Budgets::new(core()));
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();
     task::spawn(
@@ -104,6 +107,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(audit.max_decoding_message_size(MESSAGE_MAX))
         .add_service(operators.max_decoding_message_size(MESSAGE_MAX))
         .add_service(freezes.max_decoding_message_size(MESSAGE_MAX))
+        .add_service(budgets.max_decoding_message_size(MESSAGE_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_MAX))
         .add_service(health)
         .add_service(reflection().build_v1()?)
@@ -114,7 +118,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
 /// Load balancers and probes are told that the process ends before its connections are. Every service has the one state:
 /// they serve from the same core.
 async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
-    const SERVICES: [&str; 10] = [
+    const SERVICES: [&str; 11] = [
         "",
         access_service_server::SERVICE_NAME,
         agent_link_service_server::SERVICE_NAME,
@@ -125,6 +129,7 @@ async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
         host_service_server::SERVICE_NAME,
         event_service_server::SERVICE_NAME,
         freeze_service_server::SERVICE_NAME,
+        budget_service_server::SERVICE_NAME,
     ];
     for status in [ServingStatus::Serving, ServingStatus::NotServing] {
         for service in SERVICES {

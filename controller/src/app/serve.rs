@@ -20,6 +20,7 @@ use crate::api::{self, CertificateLives, Parts};
 use crate::artifact::Artifacts;
 use crate::config::ControllerSettings;
 use crate::core::Core;
+use crate::fleet_lock::{self, FleetLock};
 use crate::metrics::{ServeMetrics, StateMetrics, WorldCollector};
 use crate::pki::{Ca, CaError, RenewingCertificate};
 use crate::serve::{Limits, Server, serve};
@@ -76,6 +77,10 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
 
     let listener = bind(settings.listen, "listen").await?;
     let scraped = bind(settings.metrics.listen, "metrics.listen").await?;
+    let locks = match settings.fleet_lock.listen {
+        Some(address) => Some(bind(address, "fleet_lock.listen").await?),
+        None => None,
+    };
     let certificate = certificate(settings, &ca, &clock)?;
     let tls = tls::server(certificate.served(), &[ca.certificate().clone()], &clock)?;
     let lives = CertificateLives {
@@ -99,6 +104,12 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         &shutdown,
         metrics::serve(scraped, registry.seal(), shutdown.clone()),
     );
+    if let Some(listener) = locks {
+        let tls = settings.fleet_lock.tls.then_some(tls.as_ref());
+        let server = FleetLock::new(core.clone(), tls);
+        let served = fleet_lock::serve(listener, server, shutdown.clone());
+        task::spawn("fleet lock", &shutdown, served);
+    }
     task::spawn(
         "store watch",
         &shutdown,

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use comber_model::access::{Operator, Role, Scope};
 use comber_model::calendar::Freeze;
+use comber_model::disruption::{DisruptionBudget, Lock, LockId};
 use comber_model::event::{Event, EventKind};
 use comber_model::release::Release;
 use comber_model::rollout::Rollout;
-use comber_model::{FreezeName, Host, HostId, HostStatus};
+use comber_model::{BudgetName, FreezeName, Host, HostId, HostStatus};
 use comber_planner::HostView;
 use jiff::Timestamp;
 
@@ -95,9 +96,12 @@ impl Edit<'_> {
         group.extend(events);
         self.changes.group(group);
         let link = comber_model::Link::Down { since: self.now };
-        let view = self.world.input.hosts.entry(id.clone());
-        view.and_modify(|view| view.host = host.clone())
-            .or_insert_with(|| HostView::new(host, link));
+        let hosts = &mut self.world.input.hosts;
+        if let Some(mut view) = hosts.get_mut(&id) {
+            view.host = host;
+        } else {
+            hosts.insert(id.clone(), HostView::new(host, link));
+        }
         self.world.input.changed.insert(id);
         self.plan = true;
     }
@@ -106,7 +110,7 @@ impl Edit<'_> {
     pub(crate) fn put_status(&mut self, host: &HostId, status: HostStatus) {
         let key = records::host_key(records::STATUS, host);
         self.changes.group(vec![put(key, &status)]);
-        if let Some(view) = self.world.input.hosts.get_mut(host) {
+        if let Some(mut view) = self.world.input.hosts.get_mut(host) {
             view.status = Some(status);
         }
         self.plan = true;
@@ -159,6 +163,42 @@ impl Edit<'_> {
         self.changes.group(group);
         self.rights = true;
         self.world.know_operator(operator)
+    }
+
+    /// Sets a budget.
+    pub(crate) fn put_budget(&mut self, budget: DisruptionBudget, events: Vec<Op>) {
+        let mut group = vec![put(records::budget_key(&budget.name), &budget)];
+        group.extend(events);
+        self.changes.group(group);
+        self.world.input.hosts.put_budget(budget);
+        self.plan = true;
+    }
+
+    /// Takes a budget away.
+    pub(crate) fn remove_budget(&mut self, name: &BudgetName, events: Vec<Op>) {
+        let mut group = vec![delete(records::budget_key(name))];
+        group.extend(events);
+        self.changes.group(group);
+        self.world.input.hosts.remove_budget(name);
+        self.plan = true;
+    }
+
+    /// Keeps a lock.
+    pub(crate) fn put_lock(&mut self, lock: Lock, events: Vec<Op>) {
+        let mut group = vec![put(records::lock_key(&lock.id), &lock)];
+        group.extend(events);
+        self.changes.group(group);
+        self.world.input.hosts.put_lock(lock);
+        self.plan = true;
+    }
+
+    /// Gives a lock back.
+    pub(crate) fn remove_lock(&mut self, id: &LockId, events: Vec<Op>) {
+        let mut group = vec![delete(records::lock_key(id))];
+        group.extend(events);
+        self.changes.group(group);
+        self.world.input.hosts.remove_lock(id);
+        self.plan = true;
     }
 
     /// Adds or replaces a token.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use comber_model::access::{Grants, Operator, OperatorToken, Role, Scope};
 use comber_model::assignment::Desired;
 use comber_model::calendar::{Freeze, FreezeTime};
+use comber_model::disruption::{DisruptionBudget, Lock};
 use comber_model::event::{Event, EventKind};
 use comber_model::facts::DiskFacts;
 use comber_model::host::AttemptStatus;
@@ -453,8 +454,9 @@ fn words_that_were_ever_stored() {
         "host_enrolled host_labelled host_retired operator_enrolled token_created token_revoked release_published \
          release_deleted rollout_created rollout_started rollout_paused rollout_resumed rollout_halted \
          rollout_rolling_back rollout_rolled_back rollout_completed rollout_aborted rollout_fenced wave_opened \
-         wave_passed outcome_changed host_rolled_back freeze_added freeze_removed operator_created operator_changed \
-         operator_revoked operator_token_created operator_token_revoked",
+         wave_passed outcome_changed host_rolled_back freeze_added freeze_removed budget_set budget_deleted \
+         lock_taken lock_released rollout_overdue operator_created operator_changed operator_revoked \
+         operator_token_created operator_token_revoked",
     );
     words::<TokenKind>("host operator");
     words::<Role>("viewer operator approver publisher admin");
@@ -535,6 +537,40 @@ hosts = "rest"
 "#,
     );
     golden("rollout_spec_windows", &spec.unwrap());
+}
+
+#[test]
+fn budgets_and_locks() {
+    let budget = DisruptionBudget {
+        name: "racks".parse().unwrap(),
+        by: Some("labels.rack".parse().unwrap()),
+        max: Amount::Percent("10%".parse().unwrap()),
+        selector: Some("labels.role == \"web\"".into()),
+        fleet_lock: true,
+        reason: "two copies of everything".into(),
+        author: "anna".into(),
+        set_at: at(1),
+    };
+    golden("disruption_budget", &budget);
+    let lock = Lock {
+        id: "c988d2509fdf5cdcbed39037c56406fb".parse().unwrap(),
+        group: "r1".parse().unwrap(),
+        since: at(2),
+    };
+    golden("lock", &lock);
+    let spec = RolloutSpec::parse(
+        r#"
+release = "webapp@2.4.1"
+selector = "true"
+priority = "high"
+due = "minimum"
+after = ["r1"]
+[[wave]]
+hosts = "rest"
+spread = { by = "labels.rack", max = 1 }
+"#,
+    );
+    golden("rollout_spec_order", &spec.unwrap());
 }
 
 #[test]

@@ -14,6 +14,7 @@
 
 mod agents;
 mod audit;
+mod budgets;
 mod caller;
 mod changes;
 mod edit;
@@ -42,6 +43,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot, watch};
 
 pub use agents::{Attachment, AttachmentId, Ending};
 pub use audit::Refusal;
+pub use budgets::LockAnswer;
 pub use caller::{Authority, Caller, Proof, Who};
 pub use error::{CoreError, LoadError};
 pub use operators::NewOperator;

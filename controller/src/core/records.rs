@@ -3,8 +3,9 @@
 //! A field may be added with a default; anything else needs a new version with its own module and a conversion from the
 //! version before. `tests/golden` keeps files of every record kind and version, for ever.
 
+use comber_model::disruption::LockId;
 use comber_model::event::Event;
-use comber_model::{FreezeName, HostId, ReleaseId, RolloutId};
+use comber_model::{BudgetName, FreezeName, HostId, ReleaseId, RolloutId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,10 @@ pub(crate) const MEMBERS: &str = "/v1/m/";
 pub(crate) const EVENTS: &str = "/v1/e/";
 /// Prefix of freezes.
 pub(crate) const FREEZES: &str = "/v1/f/";
+/// Prefix of disruption budgets.
+pub(crate) const BUDGETS: &str = "/v1/b/";
+/// Prefix of locks.
+pub(crate) const LOCKS: &str = "/v1/l/";
 /// Prefix of lists of packages.
 pub(crate) const PACKAGES: &str = "/v1/p/";
 /// Prefix of tokens.
@@ -125,6 +130,16 @@ pub(crate) fn audit_key(number: u64) -> String {
 pub(crate) fn audit_number(key: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(key).ok()?.strip_prefix(AUDIT)?;
     u64::from_str_radix(text, 16).ok()
+}
+
+/// A disruption budget's record.
+pub(crate) fn budget_key(name: &BudgetName) -> String {
+    format!("{BUDGETS}{name}")
+}
+
+/// A lock's record.
+pub(crate) fn lock_key(id: &LockId) -> String {
+    format!("{LOCKS}{id}")
 }
 
 /// An event's record.

@@ -104,7 +104,7 @@ impl World {
 
     /// Notes that a host's stream is up or down.
     pub(crate) fn set_link(&mut self, host: &HostId, up: bool, now: Timestamp) {
-        if let Some(view) = self.input.hosts.get_mut(host)
+        if let Some(mut view) = self.input.hosts.get_mut(host)
             && view.link.is_up() != up
         {
             view.link = if up {

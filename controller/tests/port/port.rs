@@ -161,6 +161,15 @@ impl Port {
         drop(core);
         store.close().unwrap();
         drop(store);
+        // Tasks that end with the process may hold the store a moment longer.
+        let free = async {
+            while Store::open(&dir.path().join("store"), Options::default()).is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, free)
+            .await
+            .expect("the store stays locked");
         Self::over(dir).await
     }
 

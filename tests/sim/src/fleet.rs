@@ -220,7 +220,7 @@ impl Fleet {
     pub fn keep_time(&mut self, index: usize, zone: &str) {
         let id = self.hosts[index].id.clone();
         let input = &mut self.controller.input;
-        if let Some(view) = input.hosts.get_mut(&id) {
+        if let Some(mut view) = input.hosts.get_mut(&id) {
             let label = [("timezone".to_owned(), zone.to_owned())];
             view.host.labels = view.host.labels.edited(label, []).expect("is a label");
             input.changed.insert(id);

@@ -8,11 +8,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::windows::Windows;
+use super::{Due, Spread};
 use crate::calendar::{Moment, Zone, ZoneChoice};
-use crate::{Amount, FailureClass, Invalid, Percent, ReleaseId, duration};
+use crate::{Amount, FailureClass, Invalid, Percent, ReleaseId, RolloutId, duration};
 
 /// Most waves of one rollout.
 pub(super) const WAVES_MAX: usize = 50;
+/// Most rollouts that one may wait for.
+const AFTER_MAX: usize = 16;
 /// Longest rollout file in bytes.
 pub(super) const SOURCE_MAX: usize = 64 << 10;
 
@@ -31,6 +34,9 @@ pub struct RolloutSpec {
     /// Which rollout a host works on first.
     #[serde(default)]
     pub priority: Priority,
+    /// How soon it shall be done; past that it goes before others that are not.
+    #[serde(default, skip_serializing_if = "Due::is_default")]
+    pub due: Due,
     /// What happens to hosts already changed when the rollout halts.
     #[serde(default)]
     pub on_halt: OnHalt,
@@ -43,6 +49,9 @@ pub struct RolloutSpec {
     /// Which failures are tried again.
     #[serde(default)]
     pub retry: Retry,
+    /// Rollouts that must be completed before this one selects its hosts: infrastructure first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<RolloutId>,
     /// When a started rollout selects its hosts and opens its first wave; at once where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Moment>,
@@ -250,6 +259,9 @@ pub struct WaveSpec {
     /// Hosts of this wave that may be down at once.
     #[serde(default)]
     pub max_in_flight: Option<Amount>,
+    /// Hosts of one failure domain that the rollout may have down at once, while this wave moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
 }
 
 /// What must hold for a wave to open.
@@ -398,6 +410,13 @@ impl RolloutSpec {
         self.wave_problems(&mut found);
         self.windows.problems(&mut found);
         self.start_problems(&mut found);
+        if self.after.len() > AFTER_MAX {
+            let problem = format!(
+                "names {} rollouts, at most {AFTER_MAX} are allowed",
+                self.after.len()
+            );
+            found.push(Invalid::new("after", problem));
+        }
         if self.budget.silent.after.is_zero() {
             found.push(Invalid::new("budget.silent.after", "is 0s, must be longer"));
         }
@@ -522,11 +541,17 @@ impl WaveSpec {
                 "is 0, so no host could ever move",
             ));
         }
+        if self.spread.as_ref().is_some_and(|spread| spread.max == 0) {
+            found.push(Invalid::new(
+                "spread.max",
+                "is 0, so no host could ever move",
+            ));
+        }
     }
 }
 
 #[cfg(feature = "selector")]
-fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
+pub(crate) fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
     if let Err(error) = crate::selector::Selector::parse(source) {
         found.push(error.within(field));
     }
@@ -534,7 +559,7 @@ fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
 
 /// Without selectors compiled in, only the size is bounded; the controller checks the rest.
 #[cfg(not(feature = "selector"))]
-fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
+pub(crate) fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
     if source.len() > 4096 {
         found.push(Invalid::new(field, "has more than 4096 bytes"));
     }

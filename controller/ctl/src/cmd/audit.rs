@@ -92,7 +92,7 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   comber audit export > audit.jsonl
-  comber audit export --after 812 --follow >> audit.jsonl")]
+  comber audit export --after 812 --follow > later.jsonl")]
 pub(crate) struct ExportArgs {
     /// Only those after this number
     #[arg(

@@ -4,6 +4,7 @@
 //! no line of a table is wider than the view where the view has a width.
 
 mod audit;
+mod budget;
 mod context;
 mod error;
 mod event;
@@ -25,6 +26,7 @@ mod watch;
 mod why;
 
 pub(crate) use audit::audit_entry;
+pub(crate) use budget::{budget, budget_set, budgets};
 pub(crate) use context::contexts;
 pub(crate) use error::error;
 pub(crate) use event::{event_line, events};

@@ -28,6 +28,7 @@ pub(crate) struct Knobs {
     priority: u8,
     start_later: bool,
     windows: usize,
+    spread: bool,
 }
 
 /// Times for rollouts that begin at midnight UTC and take some hours; the first hold nothing back.
@@ -61,7 +62,11 @@ pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
         0..30u8,
         0..101u8,
         0..4u8,
-        (proptest::bool::weighted(0.1), 0..WINDOWS.len()),
+        (
+            proptest::bool::weighted(0.1),
+            0..WINDOWS.len(),
+            proptest::bool::weighted(0.5),
+        ),
     );
     (first, second).prop_map(|(first, second)| {
         let (canary, waves, at_once, failures, unreached, silent) = first;
@@ -84,6 +89,7 @@ pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
             priority,
             start_later: times.0,
             windows: times.1,
+            spread: times.2,
         }
     })
 }
@@ -128,6 +134,9 @@ impl Knobs {
                 "[[wave]]\nhosts = {hosts}\nsoak = \"{}m\"\ngate = {{ success = \"{}%\" }}\n",
                 self.soak, self.success
             );
+            if self.spread {
+                text.push_str("spread = { by = \"labels.rack\", max = 1 }\n");
+            }
         }
         text
     }
@@ -152,6 +161,13 @@ pub(crate) enum Op {
     Restart,
     /// The label that says the host's zone.
     Zone(u8, usize),
+    /// The label that says the host's rack, or takes it to another.
+    Rack(u8, u8),
+    /// A budget of so many, of each rack or of all hosts.
+    Budget(bool, u8),
+    Unbudget(bool),
+    Lock(u8, u8),
+    Unlock(u8),
     Freeze(usize),
     Thaw,
 }
@@ -181,6 +197,11 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (0..9u8, 0..ZONES.len()).prop_map(|(host, zone)| Op::Zone(host, zone)),
         1 => (0..FREEZES.len()).prop_map(Op::Freeze),
         2 => Just(Op::Thaw),
+        1 => (0..9u8, 0..3u8).prop_map(|(host, rack)| Op::Rack(host, rack)),
+        1 => (any::<bool>(), 1..3u8).prop_map(|(racks, max)| Op::Budget(racks, max)),
+        1 => any::<bool>().prop_map(Op::Unbudget),
+        1 => (0..3u8, 0..3u8).prop_map(|(id, rack)| Op::Lock(id, rack)),
+        1 => (0..3u8).prop_map(Op::Unlock),
     ]
 }
 
@@ -189,6 +210,8 @@ pub(crate) struct Case {
     pub(crate) hosts: u8,
     pub(crate) delivers: bool,
     pub(crate) same_product: bool,
+    /// Hosts of a rack, and of all, that may be down; 0 says no budget.
+    pub(crate) budgets: (u8, u8),
     pub(crate) first: Knobs,
     pub(crate) second: Knobs,
     pub(crate) ops: Vec<Op>,
@@ -196,11 +219,14 @@ pub(crate) struct Case {
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
     let ops = proptest::collection::vec(op(), 1..100);
-    (2..8u8, any::<bool>(), any::<bool>(), knobs(), knobs(), ops).prop_map(
-        |(hosts, delivers, same_product, first, second, ops)| Case {
+    let budgets = (0..3u8, 0..4u8);
+    let said = (2..8u8, any::<bool>(), any::<bool>(), budgets);
+    (said, knobs(), knobs(), ops).prop_map(
+        |((hosts, delivers, same_product, budgets), first, second, ops)| Case {
             hosts,
             delivers,
             same_product,
+            budgets,
             first,
             second,
             ops,
@@ -220,7 +246,8 @@ pub(crate) fn begin(case: &Case) -> World {
     for number in 0..case.hosts {
         let zone = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "UTC", "Mars/Base"];
         let zone = zone[usize::from(number) % zone.len()];
-        let labels = [("role", "web"), ("timezone", zone)];
+        let rack = format!("r{}", number % 2);
+        let labels = [("role", "web"), ("timezone", zone), ("rack", rack.as_str())];
         let host = world.enrol(&format!("h{number}"), &labels);
         if number % 3 != 0 {
             world.install(&host, &"app@1".parse().unwrap());
@@ -232,6 +259,18 @@ pub(crate) fn begin(case: &Case) -> World {
             .second
             .write(if case.same_product { "app@3" } else { "tool@1" }),
     );
+    for (name, max, more) in [
+        (
+            "racks",
+            case.budgets.0,
+            &["by", "labels.rack", "fleet-lock"][..],
+        ),
+        ("fleet", case.budgets.1, &["fleet-lock"][..]),
+    ] {
+        if max > 0 {
+            world.budget(name, &max.to_string(), more);
+        }
+    }
     let _ = world.command(R1, Command::Start);
     world
 }
@@ -301,6 +340,28 @@ pub(crate) fn apply(world: &mut World, op: &Op) {
         Op::Zone(index, zone) => world.label(&host(index), "timezone", ZONES[*zone]),
         Op::Freeze(which) => world.freeze("random", FREEZES[*which]),
         Op::Thaw => world.thaw("random"),
+        Op::Rack(index, rack) => world.label(&host(index), "rack", &format!("r{rack}")),
+        Op::Budget(true, max) => {
+            world.budget(
+                "racks",
+                &max.to_string(),
+                &["by", "labels.rack", "fleet-lock"],
+            );
+        }
+        Op::Budget(false, max) => world.budget("fleet", &max.to_string(), &["fleet-lock"]),
+        Op::Unbudget(racks) => {
+            let name = if *racks { "racks" } else { "fleet" };
+            world.input.hosts.remove_budget(&name.parse().unwrap());
+        }
+        Op::Lock(id, rack) => {
+            let _waits = world.lock(&format!("core{id}"), &format!("r{rack}"));
+        }
+        Op::Unlock(id) => {
+            world
+                .input
+                .hosts
+                .remove_lock(&format!("core{id}").parse().unwrap());
+        }
     }
 }
 

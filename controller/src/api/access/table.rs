@@ -98,6 +98,17 @@ pub const TABLE: &[Row] = &[
         Needs::Host,
     ),
     viewer("/comber.audit.v1.AuditService/WatchAudit"),
+    fleet("/comber.budget.v1.BudgetService/SetBudget", Role::Operator),
+    viewer("/comber.budget.v1.BudgetService/GetBudget"),
+    viewer("/comber.budget.v1.BudgetService/ListBudgets"),
+    fleet(
+        "/comber.budget.v1.BudgetService/DeleteBudget",
+        Role::Operator,
+    ),
+    fleet(
+        "/comber.budget.v1.BudgetService/ReleaseLock",
+        Role::Operator,
+    ),
     own(
         "/comber.enrolment.v1.EnrolmentService/Enrol",
         Needs::Nothing,

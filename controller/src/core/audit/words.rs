@@ -22,6 +22,8 @@ pub(super) fn kind(key: &Key) -> &'static str {
         (records::MEMBERS, "member"),
         (records::DESIRED, "assignment"),
         (records::FREEZES, "freeze"),
+        (records::BUDGETS, "budget"),
+        (records::LOCKS, "lock"),
         (records::TOKENS, "enrolment token"),
         (records::OPERATORS, "operator"),
         (records::EVENTS, "event"),
