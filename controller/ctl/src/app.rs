@@ -73,6 +73,7 @@ async fn perform(command: Command, session: &Session) -> Outcome<Exit> {
         Command::Init(args) => cmd::init::run(args, session).await,
         Command::Token(command) => cmd::token::run(command, session).await,
         Command::Operator(command) => cmd::operator::run(command, session).await,
+        Command::Certificate(command) => cmd::certificate::run(command, session).await,
         Command::Host(command) => cmd::host::run(command, session).await,
         Command::Release(command) => cmd::release::run(command, session).await,
         Command::Rollout(command) => return cmd::rollout::run(command, session).await,

@@ -98,7 +98,10 @@ pub(crate) enum Command {
     /// Make, list and revoke operators and their tokens
     #[command(subcommand)]
     Operator(cmd::operator::OperatorCommand),
-    /// List, label and retire hosts
+    /// Revoke certificates
+    #[command(subcommand)]
+    Certificate(cmd::certificate::CertificateCommand),
+    /// List, label, revoke and retire hosts
     #[command(subcommand)]
     Host(cmd::host::HostCommand),
     /// Build and publish releases

@@ -5,7 +5,7 @@
 
 mod table;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +13,7 @@ use comber_model::access::{Operator, Scope};
 use comber_model::audit::Actor;
 use comber_model::{Digest, HostId};
 use comber_runtime::bearer::BearerToken;
+use comber_runtime::identity::CertificateFacts;
 use comber_runtime::peer::PeerIdentity;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
@@ -27,8 +28,8 @@ pub use table::{Needs, Reaches, Row, TABLE, find};
 pub struct Peer {
     /// Absent for a peer without certificate.
     pub identity: Option<PeerIdentity>,
-    /// From when on its certificate holds; for a peer without one, the beginning of time.
-    pub not_before: Timestamp,
+    /// What its certificate says of itself; absent for a peer without one.
+    pub certificate: Option<Arc<CertificateFacts>>,
     /// Where it connects from.
     pub address: SocketAddr,
     /// Set once a bearer token has proved an operator on this connection, which then may stay.
@@ -37,13 +38,25 @@ pub struct Peer {
 
 impl Peer {
     /// A connection as its handshake left it.
-    pub fn new(identity: Option<PeerIdentity>, not_before: Timestamp, address: SocketAddr) -> Self {
+    pub fn new(
+        identity: Option<PeerIdentity>,
+        certificate: Option<Arc<CertificateFacts>>,
+        address: SocketAddr,
+    ) -> Self {
         Self {
             identity,
-            not_before,
+            certificate,
             address,
             proved: Arc::default(),
         }
+    }
+}
+
+impl Peer {
+    /// From when on its certificate holds; for a peer without one, the beginning of time.
+    fn not_before(&self) -> Timestamp {
+        let certificate = self.certificate.as_ref();
+        certificate.map_or(Timestamp::MIN, |certificate| certificate.not_before)
     }
 }
 
@@ -74,9 +87,7 @@ pub async fn enter(
             continue;
         }
         let who = allowed(row, &known)?;
-        if let Known::Host(name) = known {
-            admit(&world, name, peer.not_before)?;
-        }
+        admit(&world, peer)?;
         if bearer.is_some() {
             peer.proved.store(true, Ordering::Relaxed);
         }
@@ -91,13 +102,21 @@ pub async fn enter(
     ))
 }
 
-/// Refuses a host that is unknown, was retired, or shows a certificate from before it was enrolled again. What a
-/// certificate of the CA says is true for as long as it lives; what became of the host since, only the world knows.
-fn admit(world: &World, name: &str, not_before: Timestamp) -> Result<(), CoreError> {
-    let host = name
-        .parse()
-        .map_err(|error| CoreError::Invalid(vec![error]))?;
-    world.admit(&host, not_before).map(drop)
+/// Refuses a host that is unknown, was retired or barred, or shows a certificate from before it was enrolled again, and
+/// everybody whose certificate was revoked. What a certificate of the CA says is true for as long as it lives; what became
+/// of its holder since, only the world knows. Asked at each request and, when somebody is let in no more, of every open
+/// connection.
+pub fn admit(world: &World, peer: &Peer) -> Result<(), CoreError> {
+    let Some(certificate) = &peer.certificate else {
+        return Ok(());
+    };
+    if let Some(PeerIdentity::Host(name)) = &peer.identity {
+        let host = name
+            .parse()
+            .map_err(|error| CoreError::Invalid(vec![error]))?;
+        world.admit(&host, certificate.not_before)?;
+    }
+    world.not_revoked(&certificate.serial)
 }
 
 fn identify<'a>(
@@ -113,9 +132,9 @@ fn identify<'a>(
         (None, None) => Ok(Known::Stranger),
         (Some(PeerIdentity::Host(name)), None) => Ok(Known::Host(name)),
         (Some(PeerIdentity::Operator(name)), None) => {
-            let operator = world.operator_by_certificate(name, peer.not_before, now)?;
+            let operator = world.operator_by_certificate(name, peer.not_before(), now)?;
             Ok(operator.map_or(Known::Old(name), |operator| {
-                Known::Operator(operator, Proof::Certificate(peer.not_before))
+                Known::Operator(operator, Proof::Certificate(peer.not_before()))
             }))
         }
         (None, Some(token)) => {
@@ -238,11 +257,14 @@ pub fn reader(
     match identify(world, peer, bearer.as_ref(), now)? {
         Known::Stranger => Ok(Reader::Stranger),
         Known::Host(name) => {
-            admit(world, name, peer.not_before)?;
+            admit(world, peer)?;
             Ok(Reader::Host(name.to_owned()))
         }
         // One that is to be written down was an operator; reading changes nothing, so that can wait.
-        Known::Operator(..) | Known::Old(_) => Ok(Reader::Operator),
+        Known::Operator(..) | Known::Old(_) => {
+            admit(world, peer)?;
+            Ok(Reader::Operator)
+        }
     }
 }
 
@@ -272,6 +294,11 @@ pub(super) fn host<T>(request: &Request<T>) -> Result<HostId, Status> {
             .map_err(|_| Status::unauthenticated("the certificate names no host")),
         Some(Who::Operator(_) | Who::Stranger) | None => Err(Status::unauthenticated("no host")),
     }
+}
+
+/// Where a request comes from.
+pub(super) fn address<T>(request: &Request<T>) -> Option<IpAddr> {
+    caller(request).map(|caller| caller.address.ip())
 }
 
 /// Whoever is behind a request, by certificate.

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::meta::Meta;
+use super::revocations::Revocation;
 use super::tokens::Token;
 use super::{LoadError, World, records};
 use crate::store::Store;
@@ -66,6 +67,10 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>)
     }
     for operator in all::<Operator>(store, records::OPERATORS)? {
         world.know_operator(operator);
+    }
+    for revocation in all::<Revocation>(store, records::REVOKED)? {
+        let serial = revocation.serial.clone();
+        world.revoked.insert(serial, revocation);
     }
     let mut strays = Vec::new();
     for rollout in all::<Rollout>(store, records::ROLLOUTS)? {

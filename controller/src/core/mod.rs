@@ -17,6 +17,7 @@ mod audit;
 mod budgets;
 mod caller;
 mod changes;
+mod clones;
 mod edit;
 mod error;
 mod freezes;
@@ -28,6 +29,7 @@ mod packages;
 mod planning;
 mod records;
 mod releases;
+mod revocations;
 mod rollouts;
 mod task;
 mod tokens;
@@ -45,9 +47,11 @@ pub use agents::{Attachment, AttachmentId, Ending};
 pub use audit::Refusal;
 pub use budgets::LockAnswer;
 pub use caller::{Authority, Caller, Proof, Who};
+pub use clones::Presence;
 pub use error::{CoreError, LoadError};
 pub use operators::NewOperator;
 pub use packages::PackageReport;
+pub use revocations::{KEPT as REVOCATION_KEPT, Revocation};
 pub use tokens::{Certificate, Token};
 pub use world::World;
 
@@ -74,6 +78,7 @@ pub struct Core {
     changed: watch::Receiver<u64>,
     rights: watch::Receiver<u64>,
     refusals: Arc<parking_lot::Mutex<audit::Refusals>>,
+    barred: watch::Receiver<u64>,
     store: Store,
     clock: Clock,
 }
@@ -119,6 +124,7 @@ impl Core {
         let (inputs, queue) = mpsc::channel(QUEUE);
         let (count, changed) = watch::channel(0);
         let (rights_count, rights) = watch::channel(0);
+        let (bars, barred) = watch::channel(0);
         let task = task::Task {
             queue,
             strays,
@@ -127,6 +133,7 @@ impl Core {
             clock: clock.clone(),
             count,
             rights: rights_count,
+            bars,
             observer,
             shutdown: shutdown.clone(),
         };
@@ -137,6 +144,7 @@ impl Core {
             changed,
             rights,
             refusals: Arc::default(),
+            barred,
             store,
             clock,
         };
@@ -187,6 +195,12 @@ impl Core {
     /// The time that rights and plans go by.
     pub fn now(&self) -> Timestamp {
         self.clock.steady()
+    }
+
+    /// A number that grows whenever somebody may be let in no more who was before: await it, then ask of every open
+    /// connection again.
+    pub fn barred(&self) -> watch::Receiver<u64> {
+        self.barred.clone()
     }
 
     /// Names this life of the database; agents remember it.

@@ -57,6 +57,8 @@ pub(crate) struct Task {
     pub(crate) clock: Clock,
     pub(crate) count: watch::Sender<u64>,
     pub(crate) rights: watch::Sender<u64>,
+    /// Grows when somebody is let in no more.
+    pub(crate) bars: watch::Sender<u64>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) shutdown: Shutdown,
 }
@@ -153,6 +155,7 @@ impl Task {
             now: self.clock.steady(),
             plan: false,
             rights: false,
+            barred: false,
             by: None,
         };
         let touched = !batch.is_empty();
@@ -160,6 +163,7 @@ impl Task {
         edit.by = None;
         edit.changes.attribute(Source::Silent);
         let rights = edit.rights;
+        let barred = edit.barred;
         schedule.dirty |= edit.plan;
         let planned = self.plan(&mut edit, schedule);
         edit.changes.attribute(Source::Silent);
@@ -180,6 +184,9 @@ impl Task {
             publish(&guard, &planned.publish);
         }
         drop(guard);
+        if barred {
+            self.bars.send_modify(|count| *count += 1);
+        }
         if visible {
             self.count.send_modify(|count| *count += 1);
         }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use comber_model::access::Operator;
 use comber_model::audit::Head;
-use comber_model::{Digest, HostId, Link};
+use comber_model::{BarReason, Digest, HostId, Link};
 use comber_planner::{HostView, PlanInput};
 use jiff::Timestamp;
 
 use super::CoreError;
 use super::agents::Attached;
+use super::clones::Lineage;
 use super::meta::Meta;
 use super::packages::Asked;
+use super::revocations::Revocation;
 use super::tokens::Token;
 
 /// The state of the controller. Changed by the core task alone.
@@ -26,6 +28,8 @@ pub struct World {
     pub operators: BTreeMap<String, Arc<Operator>>,
     /// Whose each bearer token is, by the hash of its secret.
     pub(crate) bearers: BTreeMap<Digest, String>,
+    /// Certificates that are refused, by their number.
+    pub revoked: BTreeMap<String, Revocation>,
     /// The packages whose versions stand in the hosts' views.
     pub(crate) asked: Asked,
     /// Where the audit log ends.
@@ -34,6 +38,8 @@ pub struct World {
     pub(crate) meta: Meta,
     /// Streams of hosts that are up.
     pub(crate) attached: BTreeMap<HostId, Attached>,
+    /// Which processes of agents held the streams.
+    pub(crate) presences: BTreeMap<HostId, Lineage>,
     /// Number of the last attachment.
     pub(crate) attachments: u64,
 }
@@ -70,8 +76,12 @@ impl World {
     /// The same for a host that asks something itself; says what would help where it is not.
     pub fn enrolled(&self, host: &HostId) -> Result<&HostView, CoreError> {
         let why = match self.input.hosts.get(host) {
-            Some(view) if view.host.retired_at.is_none() => return Ok(view),
-            Some(_) => "was retired",
+            Some(view) if view.host.retired_at.is_some() => "was retired",
+            Some(view) => match view.host.barred.as_ref().map(|barred| barred.reason) {
+                None => return Ok(view),
+                Some(BarReason::Revoked) => "was revoked",
+                Some(BarReason::Cloned) => "is barred: its key is in use on two machines",
+            },
             None => "is not known here",
         };
         Err(CoreError::Denied(format!(

@@ -86,6 +86,11 @@ async fn respond(
         refusal.headers_mut().insert(header::ALLOW, allow);
         return Err(refusal);
     }
+    if let Some(certificate) = &peer.certificate
+        && certificate.is_expired(server.clock.wall())
+    {
+        return Err(text(StatusCode::FORBIDDEN, "the certificate is over\n"));
+    }
     {
         let world = server.core.read().await;
         let reader = access::reader(&world, peer, request.headers(), world.now())

@@ -59,6 +59,18 @@ pub(super) async fn converse(server: &Arc<Server>, stream: Stream, peer: Peer) {
     }
 }
 
+/// Refuses a certificate that ended since the handshake; the sweep is about to end the connection.
+fn current(server: &Server, peer: &Peer) -> Result<(), Status> {
+    let now = server.clock.wall();
+    match &peer.certificate {
+        Some(certificate) if certificate.is_expired(now) => Err(Status::unauthenticated(format!(
+            "the certificate ended at {}; connect again with its successor",
+            certificate.not_after
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
 async fn call(
     server: Arc<Server>,
     peer: Peer,
@@ -69,6 +81,9 @@ async fn call(
         let unknown = Status::unimplemented(format!("there is no rpc {path}"));
         return Ok(unknown.into_http());
     };
+    if let Err(status) = current(&server, &peer) {
+        return Ok(status.into_http());
+    }
     let caller = match access::enter(&server.core, row, &peer, request.headers()).await {
         Ok(caller) => Arc::new(caller),
         Err(status) => {

@@ -5,11 +5,13 @@
 mod access;
 mod artifacts;
 mod audit;
+mod clones;
 mod enrolment;
 mod events;
 mod link;
 mod operators;
 mod packages;
 mod port;
+mod revocation;
 mod rollouts;
 mod tls;

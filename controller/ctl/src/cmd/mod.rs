@@ -4,6 +4,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod budget;
+pub(crate) mod certificate;
 pub(crate) mod completion;
 pub(crate) mod context;
 pub(crate) mod events;

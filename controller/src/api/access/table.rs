@@ -126,6 +126,10 @@ pub const TABLE: &[Row] = &[
         "/comber.enrolment.v1.EnrolmentService/RevokeToken",
         Role::Operator,
     ),
+    fleet(
+        "/comber.enrolment.v1.EnrolmentService/RevokeCertificate",
+        Role::Admin,
+    ),
     viewer("/comber.event.v1.EventService/WatchEvents"),
     fleet("/comber.freeze.v1.FreezeService/AddFreeze", Role::Operator),
     viewer("/comber.freeze.v1.FreezeService/ListFreezes"),
@@ -138,6 +142,8 @@ pub const TABLE: &[Row] = &[
     hosts("/comber.host.v1.HostService/LabelHosts", Role::Operator),
     viewer("/comber.host.v1.HostService/ListPackages"),
     hosts("/comber.host.v1.HostService/RetireHost", Role::Operator),
+    hosts("/comber.host.v1.HostService/RevokeHost", Role::Operator),
+    hosts("/comber.host.v1.HostService/ResolveHost", Role::Operator),
     viewer("/comber.host.v1.HostService/ExplainHost"),
     row(
         "/comber.release.v1.ReleaseService/StatUpload",
