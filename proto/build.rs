@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SERVICES: [&str; 9] = [
+const SERVICES: [&str; 11] = [
+    "access",
     "agent",
+    "audit",
     "budget",
     "enrolment",
     "event",

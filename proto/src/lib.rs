@@ -26,10 +26,12 @@ macro_rules! area {
 
 pub mod comber {
     //! The packages, nested as in the proto files so that generated code finds its neighbours.
-    area! { agent budget enrolment event freeze host release rollout trust }
+    area! { access agent audit budget enrolment event freeze host release rollout trust }
 }
 
-pub use comber::{agent, budget, enrolment, event, freeze, host, release, rollout, trust};
+pub use comber::{
+    access, agent, audit, budget, enrolment, event, freeze, host, release, rollout, trust,
+};
 
 /// Every descriptor, encoded, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

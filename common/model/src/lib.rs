@@ -3,8 +3,10 @@
 //! Values here are made by parsing and stay valid: a `HostId` that exists is a well-formed one. Nothing in this crate
 //! does I/O or reads a clock. Wire types live behind the feature `wire`, selectors (CEL) behind `selector`.
 
+pub mod access;
 pub mod amount;
 pub mod assignment;
+pub mod audit;
 pub mod calendar;
 pub mod digest;
 pub mod disruption;

@@ -12,6 +12,7 @@
 //! The agent links all of it, so nothing here may bring a heavy dependency.
 
 pub mod backoff;
+pub mod bearer;
 pub mod channel;
 pub mod clock;
 pub mod config;

@@ -67,7 +67,7 @@ pub struct InvalidSecretHash;
 /// The kernel gave no randomness, without which no secret can be made.
 #[derive(Debug, Error)]
 #[error("no randomness from the kernel for a secret")]
-pub struct NoRandomness(#[source] getrandom::Error);
+pub struct NoRandomness(#[source] pub(crate) getrandom::Error);
 
 impl Token {
     /// A new token with a random secret, for the controller whose CA has this `pin`.

@@ -72,6 +72,7 @@ async fn perform(command: Command, session: &Session) -> Outcome<Exit> {
     let done = match command {
         Command::Init(args) => cmd::init::run(args, session).await,
         Command::Token(command) => cmd::token::run(command, session).await,
+        Command::Operator(command) => cmd::operator::run(command, session).await,
         Command::Certificate(command) => cmd::certificate::run(command, session).await,
         Command::Host(command) => cmd::host::run(command, session).await,
         Command::Key(command) => cmd::key::run(&command, session),
@@ -81,6 +82,7 @@ async fn perform(command: Command, session: &Session) -> Outcome<Exit> {
         Command::Budget(command) => cmd::budget::run(command, session).await,
         Command::Freeze(command) => cmd::freeze::run(command, session).await,
         Command::Why(command) => cmd::why::run(command, session).await,
+        Command::Audit(command) => cmd::audit::run(command, session).await,
         Command::Events(args) => cmd::events::run(args, session).await,
         Command::Context(command) => cmd::context::run(command, session),
         Command::Completion(args) => cmd::completion::run(&args, session),

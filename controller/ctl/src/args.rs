@@ -95,6 +95,9 @@ pub(crate) enum Command {
     /// Make, list and revoke enrolment tokens
     #[command(subcommand)]
     Token(cmd::token::TokenCommand),
+    /// Make, list and revoke operators and their tokens
+    #[command(subcommand)]
+    Operator(cmd::operator::OperatorCommand),
     /// Revoke certificates
     #[command(subcommand)]
     Certificate(cmd::certificate::CertificateCommand),
@@ -122,6 +125,9 @@ pub(crate) enum Command {
     /// Explain why a host or rollout is where it is
     #[command(subcommand)]
     Why(cmd::why::WhyCommand),
+    /// Show who changed what, and verify that
+    #[command(subcommand)]
+    Audit(cmd::audit::AuditCommand),
     /// Show what happened
     Events(cmd::events::EventsArgs),
     /// List contexts and change between them

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use comber_proto::access::v1::access_service_client::AccessServiceClient;
+use comber_proto::audit::v1::audit_service_client::AuditServiceClient;
 use comber_proto::budget::v1::budget_service_client::BudgetServiceClient;
 use comber_proto::enrolment::v1::enrolment_service_client::EnrolmentServiceClient;
 use comber_proto::event::v1::event_service_client::EventServiceClient;
@@ -14,12 +16,16 @@ use comber_proto::release::v1::release_service_client::ReleaseServiceClient;
 use comber_proto::rollout::v1::rollout_service_client::RolloutServiceClient;
 use comber_proto::trust::v1::trust_service_client::TrustServiceClient;
 use comber_runtime::backoff::Backoff;
+use comber_runtime::bearer::BearerToken;
 use comber_runtime::channel::{self, ChannelSettings, ConnectError};
 use comber_runtime::tls::explain;
 use http::Uri;
 use rustls::ClientConfig;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::error::Outcome;
 use crate::screen::Screen;
@@ -30,10 +36,38 @@ const MESSAGE_MAX: usize = 256 << 20;
 /// The first pause between two tries to connect, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
+/// A connection with what is sent along with each call.
+pub(crate) type Connection = InterceptedService<Channel, Bearer>;
+
+/// Sends an operator's token along, where the context holds one in place of a certificate.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    /// The token as every call carries it.
+    pub(crate) fn new(token: &BearerToken) -> Option<Self> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.reveal()).parse().ok()?;
+        value.set_sensitive(true);
+        Some(Self(Some(value)))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
 /// A connection to one controller.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     channel: Channel,
+    bearer: Bearer,
     address: String,
 }
 
@@ -53,7 +87,14 @@ impl Client {
         let mut waiting = Waiting::new(patience);
         loop {
             match channel::connect(url, tls, &settings).await {
-                Ok(channel) => return Ok(Self { channel, address }),
+                Ok(channel) => {
+                    let bearer = Bearer::default();
+                    return Ok(Self {
+                        channel,
+                        bearer,
+                        address,
+                    });
+                }
                 Err(error) => {
                     let cause = explain(&error);
                     if !may_come_up(&error, &cause)
@@ -64,6 +105,15 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// The same connection, each call with this token.
+    pub(crate) fn bearing(self, bearer: Bearer) -> Self {
+        Self { bearer, ..self }
+    }
+
+    fn connection(&self) -> Connection {
+        InterceptedService::new(self.channel.clone(), self.bearer.clone())
     }
 
     /// The answer, or what went wrong in words; `doing` goes on after "cannot".
@@ -88,34 +138,44 @@ impl Client {
         &self.address
     }
 
+    /// Operators.
+    pub(crate) fn access(&self) -> AccessServiceClient<Connection> {
+        AccessServiceClient::new(self.connection()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// Who changed what.
+    pub(crate) fn audit(&self) -> AuditServiceClient<Connection> {
+        AuditServiceClient::new(self.connection())
+    }
+
     /// Certificates and tokens.
-    pub(crate) fn enrolment(&self) -> EnrolmentServiceClient<Channel> {
-        EnrolmentServiceClient::new(self.channel.clone())
+    pub(crate) fn enrolment(&self) -> EnrolmentServiceClient<Connection> {
+        EnrolmentServiceClient::new(self.connection())
     }
 
     /// The inventory.
-    pub(crate) fn hosts(&self) -> HostServiceClient<Channel> {
-        HostServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    pub(crate) fn hosts(&self) -> HostServiceClient<Connection> {
+        HostServiceClient::new(self.connection()).max_decoding_message_size(MESSAGE_MAX)
     }
 
     /// Releases.
-    pub(crate) fn releases(&self) -> ReleaseServiceClient<Channel> {
-        ReleaseServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    pub(crate) fn releases(&self) -> ReleaseServiceClient<Connection> {
+        ReleaseServiceClient::new(self.connection()).max_decoding_message_size(MESSAGE_MAX)
     }
 
     /// Rollouts.
-    pub(crate) fn rollouts(&self) -> RolloutServiceClient<Channel> {
-        RolloutServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    pub(crate) fn rollouts(&self) -> RolloutServiceClient<Connection> {
+        RolloutServiceClient::new(self.connection()).max_decoding_message_size(MESSAGE_MAX)
     }
 
     /// Disruption budgets.
-    pub(crate) fn budgets(&self) -> BudgetServiceClient<Channel> {
-        BudgetServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    pub(crate) fn budgets(&self) -> BudgetServiceClient<Connection> {
+        BudgetServiceClient::new(self.connection()).max_decoding_message_size(MESSAGE_MAX)
     }
 
     /// Freezes.
-    pub(crate) fn freezes(&self) -> FreezeServiceClient<Channel> {
-        FreezeServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    pub(crate) fn freezes(&self) -> FreezeServiceClient<Connection> {
+        FreezeServiceClient::new(self.connection()).max_decoding_message_size(MESSAGE_MAX)
     }
 
     /// The publisher's metadata.
@@ -124,8 +184,8 @@ impl Client {
     }
 
     /// What happened.
-    pub(crate) fn events(&self) -> EventServiceClient<Channel> {
-        EventServiceClient::new(self.channel.clone())
+    pub(crate) fn events(&self) -> EventServiceClient<Connection> {
+        EventServiceClient::new(self.connection())
     }
 }
 

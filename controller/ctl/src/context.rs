@@ -3,6 +3,7 @@
 //! ```text
 //!   contexts.toml            current = "default", [context.default] controller = "https://..."
 //!   identities/default.toml  key, certificate and CA, mode 0600
+//!   tokens/default           an operator's token in their place, mode 0600
 //! ```
 //!
 //! Touches only this directory. Invariant: a context that is listed has a well-formed name and an https address.
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use comber_runtime::bearer::BearerToken;
 use comber_runtime::fsx;
 use comber_runtime::identity::{Identity, IdentityError};
 use http::Uri;
@@ -59,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) entry: Entry,
     /// Where its identity is.
     pub(crate) identity: PathBuf,
+    /// Where its token is, where it has one in place of an identity.
+    pub(crate) token: PathBuf,
 }
 
 impl Contexts {
@@ -95,6 +99,7 @@ impl Contexts {
             name: name.to_owned(),
             entry: entry.clone(),
             identity: self.identity_path(name),
+            token: self.token_path(name),
         })
     }
 
@@ -122,9 +127,33 @@ impl Contexts {
         let directory = path.parent().unwrap_or(&self.dir);
         fsx::create_dir_durable(directory, 0o700).map_err(|error| cannot_save(&error))?;
         identity.save(&path).map_err(|error| cannot_save(&error))?;
+        // A token that stood here before must not speak for the new identity.
+        remove(&self.token_path(name))?;
         self.file.contexts.insert(name.to_owned(), entry);
         self.file.current = Some(name.to_owned());
         self.save()
+    }
+
+    /// The same with an operator's token in place of an identity.
+    pub(crate) fn add_token(
+        &mut self,
+        name: &str,
+        entry: Entry,
+        token: &BearerToken,
+    ) -> Outcome<()> {
+        let path = self.token_path(name);
+        let directory = path.parent().unwrap_or(&self.dir);
+        fsx::create_dir_durable(directory, 0o700).map_err(|error| cannot_save(&error))?;
+        fsx::write_atomic(&path, token.reveal().as_bytes(), 0o600)
+            .map_err(|error| cannot_save(&error))?;
+        remove(&self.identity_path(name))?;
+        self.file.contexts.insert(name.to_owned(), entry);
+        self.file.current = Some(name.to_owned());
+        self.save()
+    }
+
+    fn token_path(&self, name: &str) -> PathBuf {
+        self.dir.join("tokens").join(name)
     }
 
     fn identity_path(&self, name: &str) -> PathBuf {
@@ -155,6 +184,27 @@ impl Context {
     pub(crate) fn uri(&self) -> Outcome<Uri> {
         let (uri, _) = address(&self.entry.controller)?;
         Ok(uri)
+    }
+
+    /// The operator's token, where the context holds one.
+    pub(crate) fn load_token(&self) -> Outcome<Option<BearerToken>> {
+        let unusable = || {
+            CliError::configuration(format!(
+                "the token of the context {:?} cannot be used",
+                self.name
+            ))
+            .hint("an admin makes another: comber operator token create")
+        };
+        match fsx::read_limited(&self.token, FILE_MAX) {
+            Ok(bytes) => {
+                let token = String::from_utf8_lossy(&bytes).parse::<BearerToken>();
+                token
+                    .map(Some)
+                    .map_err(|error| unusable().caused_by(&error))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unusable().caused_by(&error)),
+        }
     }
 
     /// Who the operator is there.
@@ -214,6 +264,14 @@ fn parse(path: &Path, bytes: &[u8]) -> Outcome<File> {
             .map_err(|error| damaged().because(error.what))?;
     }
     Ok(file)
+}
+
+/// Removes a secret that something else takes the place of.
+fn remove(path: &Path) -> Outcome<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot_save(&error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn cannot_save(error: &(dyn std::error::Error + 'static)) -> CliError {

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use comber_proto::enrolment::v1::RenewRequest;
+use comber_runtime::bearer::BearerToken;
 use comber_runtime::clock::Clock;
 use comber_runtime::identity::{Identity, PrivateKey, make_csr};
 use comber_runtime::tls;
+use http::Uri;
 
-use crate::client::Client;
+use crate::client::{Bearer, Client};
 use crate::context::{Context, Contexts};
 use crate::error::{CliError, Outcome, failed};
 use crate::exit::Exit;
@@ -42,6 +44,9 @@ impl Session {
     /// Connects to the controller as the operator; renews the certificate when it is due.
     pub(crate) async fn client(&self) -> Outcome<Client> {
         let context = self.contexts()?.pick(self.context.as_deref())?;
+        if let Some(token) = context.load_token()? {
+            return self.with_token(&context.uri()?, &token).await;
+        }
         let identity = context.load_identity()?;
         let now = self.clock.wall();
         if identity.facts().is_expired(now) {
@@ -71,6 +76,16 @@ impl Session {
                 Ok(client)
             }
         }
+    }
+
+    /// Connects as the operator of a token; the controller is the one whose CA the token names.
+    pub(crate) async fn with_token(&self, url: &Uri, token: &BearerToken) -> Outcome<Client> {
+        let cannot = || CliError::configuration("the operator's token cannot be used");
+        let config = tls::enrolment_client(token.pin(), &self.clock)
+            .map_err(|error| cannot().caused_by(&error))?;
+        let bearer = Bearer::new(token).ok_or_else(cannot)?;
+        let client = Client::connect(url, &config, self.patience, &self.screen).await?;
+        Ok(client.bearing(bearer))
     }
 
     async fn connect(&self, context: &Context, identity: &Identity) -> Outcome<Client> {

@@ -23,7 +23,7 @@ pub(crate) fn in_words(doing: &str, address: &str, status: &Status) -> CliError 
     match status.code() {
         Code::Unauthenticated => told.hint(ENROL_AGAIN),
         Code::PermissionDenied => {
-            told.hint("this takes an operator's certificate: see which one is in use with: comber context list")
+            told.hint("see who you are and what you may do with: comber operator show")
         }
         Code::Unimplemented => told.hint(format!(
             "the controller at {address} does not know this call: it is of another version, compare with: comber version"
@@ -48,7 +48,7 @@ pub(crate) fn in_words(doing: &str, address: &str, status: &Status) -> CliError 
 }
 
 /// How an operator comes back whose certificate is no longer accepted.
-pub(crate) const ENROL_AGAIN: &str = "enrol again: comber init --token-file FILE, with a token that another operator makes with: comber token create --operator";
+pub(crate) const ENROL_AGAIN: &str = "enrol again: comber init --token-file FILE, with a token that an admin makes with: comber token create --operator";
 
 /// No connection to `address`, or it broke.
 pub(crate) fn unreachable(doing: &str, address: &str, cause: &str) -> CliError {

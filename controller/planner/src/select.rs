@@ -26,7 +26,8 @@ pub(crate) struct Selection<'a> {
 #[derive(Debug)]
 pub(crate) struct Selectors {
     selector: Option<Selector>,
-    platforms: Platforms,
+    scope: Hosts,
+    platforms: Hosts,
     waves: Vec<Option<Selector>>,
 }
 
@@ -45,23 +46,19 @@ impl Selectors {
 
     /// Without those of waves.
     pub(crate) fn of_hosts(spec: &RolloutSpec, release: &Release) -> Self {
-        let platforms = release.manifest.platforms.as_ref();
         Self {
             selector: Selector::parse(&spec.selector).ok(),
-            platforms: platforms.map_or(Platforms::All, |source| {
-                Platforms::Those(Selector::parse(source).ok())
-            }),
+            scope: Hosts::of(spec.scope.as_ref()),
+            platforms: Hosts::of(release.manifest.platforms.as_ref()),
             waves: Vec::new(),
         }
     }
 
     /// Whether the rollout means the host, and whether the release applies to it.
     pub(crate) fn judge(&self, subject: &Subject) -> Judgement {
-        let is_selected = self.selector.as_ref().is_some_and(|s| s.selects(subject));
-        let applies = match &self.platforms {
-            Platforms::All => true,
-            Platforms::Those(selector) => selector.as_ref().is_some_and(|s| s.selects(subject)),
-        };
+        let selected = self.selector.as_ref().is_some_and(|s| s.selects(subject));
+        let is_selected = selected && self.scope.has(subject);
+        let applies = self.platforms.has(subject);
         match (is_selected, applies) {
             (false, _) => Judgement::NotSelected,
             (true, false) => Judgement::NotApplicable,
@@ -70,11 +67,26 @@ impl Selectors {
     }
 }
 
-/// What the release runs on.
+/// Hosts beside those of the selector: of the author's scope, and those that the release runs on.
 #[derive(Debug)]
-enum Platforms {
+enum Hosts {
     All,
     Those(Option<Selector>),
+}
+
+impl Hosts {
+    fn of(source: Option<&String>) -> Self {
+        source.map_or(Self::All, |source| {
+            Self::Those(Selector::parse(source).ok())
+        })
+    }
+
+    fn has(&self, subject: &Subject) -> bool {
+        match self {
+            Self::All => true,
+            Self::Those(selector) => selector.as_ref().is_some_and(|s| s.selects(subject)),
+        }
+    }
 }
 
 /// What a rollout says of a host.

@@ -1,16 +1,29 @@
 //! Who may call what: one table, looked at before a request reaches its service. What is not in it is refused.
+//!
+//! A caller is a host or an operator by the certificate of its connection, an operator by a bearer token, or a stranger.
+//! Whether an operator still holds the role is looked up at every call; a stream ends when it does not any more.
+
+mod table;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use comber_model::HostId;
+use comber_model::access::{Operator, Scope};
+use comber_model::audit::Actor;
+use comber_model::{Digest, HostId};
+use comber_runtime::bearer::BearerToken;
 use comber_runtime::identity::CertificateFacts;
 use comber_runtime::peer::PeerIdentity;
+use http::{HeaderMap, header};
+use jiff::Timestamp;
 use tonic::{Request, Status};
 
-use crate::core::{CoreError, World};
+use crate::core::{Authority, Caller, Core, CoreError, Proof, Who, World};
 
-/// Whom a request comes from: the verified certificate of its connection, where there is one.
+pub use table::{Needs, Reaches, Row, TABLE, find};
+
+/// Whom a connection comes from: its verified certificate, where there is one.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// Absent for a peer without certificate.
@@ -19,201 +32,74 @@ pub struct Peer {
     pub certificate: Option<Arc<CertificateFacts>>,
     /// Where it connects from.
     pub address: SocketAddr,
+    /// Set once a bearer token has proved an operator on this connection, which then may stay.
+    pub proved: Arc<AtomicBool>,
 }
 
-/// What an rpc asks of its caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
-    /// Nothing: enrolment and health.
-    Nothing,
-    /// A host's certificate.
-    Host,
-    /// An operator's certificate.
-    Operator,
-    /// Either.
-    Certificate,
-}
-
-/// Every rpc by its path. A test compares it with the descriptors, so a new rpc without a row does not pass.
-pub const TABLE: &[(&str, Needs)] = &[
-    ("/comber.agent.v1.AgentLinkService/Link", Needs::Host),
-    ("/comber.agent.v1.AgentLinkService/ReportFacts", Needs::Host),
-    (
-        "/comber.agent.v1.AgentLinkService/ReportPackages",
-        Needs::Host,
-    ),
-    ("/comber.budget.v1.BudgetService/SetBudget", Needs::Operator),
-    ("/comber.budget.v1.BudgetService/GetBudget", Needs::Operator),
-    (
-        "/comber.budget.v1.BudgetService/ListBudgets",
-        Needs::Operator,
-    ),
-    (
-        "/comber.budget.v1.BudgetService/DeleteBudget",
-        Needs::Operator,
-    ),
-    (
-        "/comber.budget.v1.BudgetService/ReleaseLock",
-        Needs::Operator,
-    ),
-    (
-        "/comber.enrolment.v1.EnrolmentService/Enrol",
-        Needs::Nothing,
-    ),
-    (
-        "/comber.enrolment.v1.EnrolmentService/Renew",
-        Needs::Certificate,
-    ),
-    (
-        "/comber.enrolment.v1.EnrolmentService/CreateToken",
-        Needs::Operator,
-    ),
-    (
-        "/comber.enrolment.v1.EnrolmentService/ListTokens",
-        Needs::Operator,
-    ),
-    (
-        "/comber.enrolment.v1.EnrolmentService/RevokeToken",
-        Needs::Operator,
-    ),
-    (
-        "/comber.enrolment.v1.EnrolmentService/RevokeCertificate",
-        Needs::Operator,
-    ),
-    ("/comber.event.v1.EventService/WatchEvents", Needs::Operator),
-    ("/comber.freeze.v1.FreezeService/AddFreeze", Needs::Operator),
-    (
-        "/comber.freeze.v1.FreezeService/ListFreezes",
-        Needs::Operator,
-    ),
-    (
-        "/comber.freeze.v1.FreezeService/RemoveFreeze",
-        Needs::Operator,
-    ),
-    ("/comber.host.v1.HostService/ListHosts", Needs::Operator),
-    ("/comber.host.v1.HostService/GetHost", Needs::Operator),
-    ("/comber.host.v1.HostService/LabelHosts", Needs::Operator),
-    ("/comber.host.v1.HostService/ListPackages", Needs::Operator),
-    ("/comber.host.v1.HostService/RetireHost", Needs::Operator),
-    ("/comber.host.v1.HostService/RevokeHost", Needs::Operator),
-    ("/comber.host.v1.HostService/ResolveHost", Needs::Operator),
-    ("/comber.host.v1.HostService/ExplainHost", Needs::Operator),
-    (
-        "/comber.release.v1.ReleaseService/StatUpload",
-        Needs::Operator,
-    ),
-    ("/comber.release.v1.ReleaseService/Upload", Needs::Operator),
-    (
-        "/comber.release.v1.ReleaseService/PublishRelease",
-        Needs::Operator,
-    ),
-    (
-        "/comber.release.v1.ReleaseService/ListReleases",
-        Needs::Operator,
-    ),
-    (
-        "/comber.release.v1.ReleaseService/GetRelease",
-        Needs::Operator,
-    ),
-    (
-        "/comber.release.v1.ReleaseService/DeleteRelease",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/PreviewRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/CreateRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/StartRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/PauseRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/ResumeRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/AbortRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/RollBackRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/AwaitFence",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/GetRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/ListRollouts",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/WatchRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/ListMembers",
-        Needs::Operator,
-    ),
-    (
-        "/comber.rollout.v1.RolloutService/ExplainRollout",
-        Needs::Operator,
-    ),
-    (
-        "/comber.trust.v1.TrustService/ImportRepository",
-        Needs::Operator,
-    ),
-    (
-        "/comber.trust.v1.TrustService/GetRepository",
-        Needs::Operator,
-    ),
-    ("/grpc.health.v1.Health/Check", Needs::Nothing),
-    ("/grpc.health.v1.Health/List", Needs::Nothing),
-    ("/grpc.health.v1.Health/Watch", Needs::Nothing),
-    (
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        Needs::Operator,
-    ),
-    (
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        Needs::Operator,
-    ),
-];
-
-/// Lets a call through, or says what it lacks.
-pub fn check(path: &str, peer: &Peer) -> Result<(), Status> {
-    let Some((_, needs)) = TABLE.iter().find(|(known, _)| *known == path) else {
-        return Err(Status::unimplemented(format!("there is no rpc {path}")));
-    };
-    match (needs, &peer.identity) {
-        (Needs::Nothing, _)
-        | (Needs::Host | Needs::Certificate, Some(PeerIdentity::Host(_)))
-        | (Needs::Operator | Needs::Certificate, Some(PeerIdentity::Operator(_))) => Ok(()),
-        (Needs::Host, None) => Err(Status::unauthenticated(
-            "a host's certificate is needed; get one with: comber-agent enroll",
-        )),
-        (Needs::Operator | Needs::Certificate, None) => Err(Status::unauthenticated(
-            "an operator's certificate is needed; get one with: comber init",
-        )),
-        (Needs::Operator, Some(PeerIdentity::Host(name))) => Err(Status::permission_denied(
-            format!("{name} is a host; only operators may do this"),
-        )),
-        (Needs::Host, Some(PeerIdentity::Operator(name))) => Err(Status::permission_denied(
-            format!("{name} is an operator; only hosts may do this"),
-        )),
+impl Peer {
+    /// A connection as its handshake left it.
+    pub fn new(
+        identity: Option<PeerIdentity>,
+        certificate: Option<Arc<CertificateFacts>>,
+        address: SocketAddr,
+    ) -> Self {
+        Self {
+            identity,
+            certificate,
+            address,
+            proved: Arc::default(),
+        }
     }
+}
+
+impl Peer {
+    /// From when on its certificate holds; for a peer without one, the beginning of time.
+    fn not_before(&self) -> Timestamp {
+        let certificate = self.certificate.as_ref();
+        certificate.map_or(Timestamp::MIN, |certificate| certificate.not_before)
+    }
+}
+
+/// Who calls, found out.
+enum Known<'a> {
+    Stranger,
+    Host(&'a str),
+    Operator(&'a Arc<Operator>, Proof),
+    /// An operator from before the records of operators, to be written down first.
+    Old(&'a str),
+}
+
+/// Lets a call in, as whoever it comes from, or says what it lacks.
+pub async fn enter(
+    core: &Core,
+    row: &'static Row,
+    peer: &Peer,
+    headers: &HeaderMap,
+) -> Result<Caller, Status> {
+    let bearer = bearer(headers)?;
+    for _ in 0..2 {
+        let world = core.read().await;
+        let known = identify(&world, peer, bearer.as_ref(), world.now())?;
+        if let Known::Old(name) = known {
+            let name = name.to_owned();
+            drop(world);
+            core.adopt_operator(&name).await?;
+            continue;
+        }
+        let who = allowed(row, &known)?;
+        admit(&world, peer)?;
+        if bearer.is_some() {
+            peer.proved.store(true, Ordering::Relaxed);
+        }
+        return Ok(Caller {
+            who,
+            address: peer.address,
+            rpc: row.path,
+        });
+    }
+    Err(Status::unavailable(
+        "the operator is being written down; try again",
+    ))
 }
 
 /// Refuses a host that is unknown, was retired or barred, or shows a certificate from before it was enrolled again, and
@@ -233,104 +119,200 @@ pub fn admit(world: &World, peer: &Peer) -> Result<(), CoreError> {
     world.not_revoked(&certificate.serial)
 }
 
+fn identify<'a>(
+    world: &'a World,
+    peer: &'a Peer,
+    bearer: Option<&BearerToken>,
+    now: Timestamp,
+) -> Result<Known<'a>, CoreError> {
+    match (&peer.identity, bearer) {
+        (Some(_), Some(_)) => Err(CoreError::Unauthenticated(
+            "a certificate and a token at once; use one of them".to_owned(),
+        )),
+        (None, None) => Ok(Known::Stranger),
+        (Some(PeerIdentity::Host(name)), None) => Ok(Known::Host(name)),
+        (Some(PeerIdentity::Operator(name)), None) => {
+            let operator = world.operator_by_certificate(name, peer.not_before(), now)?;
+            Ok(operator.map_or(Known::Old(name), |operator| {
+                Known::Operator(operator, Proof::Certificate(peer.not_before()))
+            }))
+        }
+        (None, Some(token)) => {
+            let hash = Digest(*token.secret_hash().as_bytes());
+            let operator = world.operator_by_token(hash, now)?;
+            Ok(Known::Operator(operator, Proof::Token(hash)))
+        }
+    }
+}
+
+/// The token of the header, where there is one.
+fn bearer(headers: &HeaderMap) -> Result<Option<BearerToken>, Status> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let text = value.to_str().ok();
+    let token = text.and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    });
+    let wrong = "the authorization header is not `Bearer` and an operator's token";
+    let token = token.ok_or_else(|| Status::unauthenticated(wrong))?;
+    let token = token.parse::<BearerToken>();
+    token
+        .map(Some)
+        .map_err(|error| Status::unauthenticated(error.to_string()))
+}
+
+/// Whom a call that was refused says it comes from; nothing of it need be true but the certificate.
+pub fn claimed(peer: &Peer, headers: &HeaderMap) -> Actor {
+    let (kind, name, proof) = match (&peer.identity, bearer(headers)) {
+        (Some(PeerIdentity::Host(name)), _) => ("host", name.clone(), "certificate".to_owned()),
+        (Some(PeerIdentity::Operator(name)), _) => {
+            ("operator", name.clone(), "certificate".to_owned())
+        }
+        (None, Ok(Some(token))) => {
+            let id = Digest(*token.secret_hash().as_bytes()).short();
+            ("stranger", String::new(), format!("token {id}"))
+        }
+        (None, Ok(None) | Err(_)) => ("stranger", String::new(), String::new()),
+    };
+    Actor {
+        name,
+        proof,
+        ..Actor::of_kind(kind)
+    }
+}
+
+fn allowed(row: &Row, known: &Known<'_>) -> Result<Who, Status> {
+    match (row.needs, known) {
+        (Needs::Nothing, Known::Stranger) => Ok(Who::Stranger),
+        (Needs::Nothing | Needs::Host | Needs::Certificate, Known::Host(name)) => {
+            Ok(Who::Host((*name).to_owned()))
+        }
+        (Needs::Nothing, Known::Operator(operator, proof)) => {
+            authority(operator, proof, row, comber_model::access::Role::Viewer)
+        }
+        (Needs::Certificate, Known::Operator(operator, proof)) => match proof {
+            Proof::Certificate(_) => {
+                authority(operator, proof, row, comber_model::access::Role::Viewer)
+            }
+            Proof::Token(_) => Err(Status::permission_denied(
+                "a token is not renewed; make a new one with: comber operator token create",
+            )),
+        },
+        (Needs::Role(role), Known::Operator(operator, proof)) => {
+            authority(operator, proof, row, role)
+        }
+        (Needs::Host, Known::Stranger) => Err(Status::unauthenticated(
+            "a host's certificate is needed; get one with: comber-agent enroll",
+        )),
+        (Needs::Role(_) | Needs::Certificate, Known::Stranger) => Err(Status::unauthenticated(
+            "an operator's certificate or token is needed; get one with: comber init",
+        )),
+        (Needs::Role(_), Known::Host(name)) => Err(Status::permission_denied(format!(
+            "{name} is a host; only operators may do this"
+        ))),
+        (Needs::Host, Known::Operator(operator, _)) => Err(Status::permission_denied(format!(
+            "{} is an operator; only hosts may do this",
+            operator.name
+        ))),
+        (_, Known::Old(_)) => Err(Status::internal("an operator was not written down")),
+    }
+}
+
+fn authority(
+    operator: &Operator,
+    proof: &Proof,
+    row: &Row,
+    role: comber_model::access::Role,
+) -> Result<Who, Status> {
+    let name = &operator.name;
+    let Some(scope) = operator.grants.over(role) else {
+        return Err(Status::permission_denied(format!(
+            "this takes the role {role}; {name} is {}",
+            operator.grants
+        )));
+    };
+    if let (Reaches::Fleet, Scope::Hosts(selector)) = (row.reaches, scope) {
+        return Err(Status::permission_denied(format!(
+            "this concerns the whole fleet; {name} is {role} of {selector} only"
+        )));
+    }
+    Ok(Who::Operator(Authority {
+        name: name.clone(),
+        proof: proof.clone(),
+        role,
+        scope: scope.clone(),
+    }))
+}
+
+/// Whether an operator may read artifacts, by HTTP; what a host may read is the caller's to decide.
+pub fn reader(
+    world: &World,
+    peer: &Peer,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<Reader, Status> {
+    let bearer = bearer(headers)?;
+    match identify(world, peer, bearer.as_ref(), now)? {
+        Known::Stranger => Ok(Reader::Stranger),
+        Known::Host(name) => {
+            admit(world, peer)?;
+            Ok(Reader::Host(name.to_owned()))
+        }
+        // One that is to be written down was an operator; reading changes nothing, so that can wait.
+        Known::Operator(..) | Known::Old(_) => {
+            admit(world, peer)?;
+            Ok(Reader::Operator)
+        }
+    }
+}
+
+/// Who asks for an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reader {
+    /// Nobody known.
+    Stranger,
+    /// This host.
+    Host(String),
+    /// Any operator.
+    Operator,
+}
+
 /// The operator behind a request.
 pub(super) fn operator<T>(request: &Request<T>) -> Result<String, Status> {
-    match identity(request) {
-        Some(PeerIdentity::Operator(name)) => Ok(name.clone()),
-        Some(PeerIdentity::Host(_)) | None => Err(Status::unauthenticated("no operator")),
-    }
+    let authority = caller(request).and_then(|caller| caller.authority());
+    let authority = authority.ok_or_else(|| Status::unauthenticated("no operator"))?;
+    Ok(authority.name.clone())
 }
 
 /// The host behind a request.
 pub(super) fn host<T>(request: &Request<T>) -> Result<HostId, Status> {
-    match identity(request) {
-        Some(PeerIdentity::Host(name)) => name
+    match caller(request).map(|caller| &caller.who) {
+        Some(Who::Host(name)) => name
             .parse()
             .map_err(|_| Status::unauthenticated("the certificate names no host")),
-        Some(PeerIdentity::Operator(_)) | None => Err(Status::unauthenticated("no host")),
+        Some(Who::Operator(_) | Who::Stranger) | None => Err(Status::unauthenticated("no host")),
     }
 }
 
 /// Where a request comes from.
 pub(super) fn address<T>(request: &Request<T>) -> Option<IpAddr> {
-    let peer = request.extensions().get::<Peer>();
-    peer.map(|peer| peer.address.ip())
+    caller(request).map(|caller| caller.address.ip())
 }
 
-/// Whoever is behind a request.
-pub(super) fn identity<T>(request: &Request<T>) -> Option<&PeerIdentity> {
-    request
-        .extensions()
-        .get::<Peer>()
-        .and_then(|peer| peer.identity.as_ref())
+/// Whoever is behind a request, by certificate.
+pub(super) fn identity<T>(request: &Request<T>) -> Option<PeerIdentity> {
+    match &caller(request)?.who {
+        Who::Host(name) => PeerIdentity::host(name).ok(),
+        Who::Operator(authority) => PeerIdentity::operator(&authority.name).ok(),
+        Who::Stranger => None,
+    }
+}
+
+fn caller<T>(request: &Request<T>) -> Option<&Arc<Caller>> {
+    request.extensions().get::<Arc<Caller>>()
 }
 
 #[cfg(test)]
-mod tests {
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-
-    use super::*;
-
-    fn peer(identity: Option<PeerIdentity>) -> Peer {
-        Peer {
-            identity,
-            certificate: None,
-            address: ([127, 0, 0, 1], 1).into(),
-        }
-    }
-
-    fn rpcs() -> Vec<String> {
-        let set = FileDescriptorSet::decode(comber_proto::DESCRIPTORS).unwrap();
-        let mut paths = Vec::new();
-        for file in &set.file {
-            for service in &file.service {
-                for method in &service.method {
-                    paths.push(format!(
-                        "/{}.{}/{}",
-                        file.package(),
-                        service.name(),
-                        method.name()
-                    ));
-                }
-            }
-        }
-        paths
-    }
-
-    #[test]
-    fn every_rpc_has_a_row_and_every_row_an_rpc() {
-        let rpcs = rpcs();
-        assert!(rpcs.len() > 20, "the descriptors are empty");
-        for rpc in &rpcs {
-            assert!(
-                TABLE.iter().any(|(path, _)| path == rpc),
-                "{rpc} is not in the table"
-            );
-        }
-        for (path, _) in TABLE
-            .iter()
-            .filter(|(path, _)| path.starts_with("/comber."))
-        {
-            assert!(rpcs.iter().any(|rpc| rpc == path), "{path} is no rpc");
-        }
-    }
-
-    #[test]
-    fn a_host_and_a_stranger_can_change_nothing_of_an_operators() {
-        let host = peer(Some(PeerIdentity::host("web-1").unwrap()));
-        let stranger = peer(None);
-        for (path, needs) in TABLE {
-            let (host, stranger) = (check(path, &host).is_ok(), check(path, &stranger).is_ok());
-            assert_eq!(host, *needs != Needs::Operator, "host on {path}");
-            assert_eq!(stranger, *needs == Needs::Nothing, "stranger on {path}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_in_the_table_is_refused() {
-        let ada = peer(Some(PeerIdentity::operator("ada").unwrap()));
-        let status = check("/comber.secret.v1.SecretService/Read", &ada).unwrap_err();
-        assert_eq!(status.code(), tonic::Code::Unimplemented);
-    }
-}
+mod tests;

@@ -114,7 +114,7 @@ impl EnrolmentService for Enrolment {
         request: Request<RenewRequest>,
     ) -> Result<Response<RenewResponse>, Status> {
         let no_peer = || Status::unauthenticated("no certificate");
-        let peer = access::identity(&request).cloned().ok_or_else(no_peer)?;
+        let peer = access::identity(&request).ok_or_else(no_peer)?;
         let issued = self.issue(&request.into_inner().signing_request, &peer)?;
         if let PeerIdentity::Host(name) = &peer {
             let host: HostId = name.parse().map_err(|error| status::invalid(&error))?;
@@ -233,6 +233,7 @@ impl Enrolment {
             labels,
             created_by: actor,
             created_at: now,
+            grants: None,
         })
     }
 }

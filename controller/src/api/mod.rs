@@ -5,11 +5,13 @@
 
 pub mod access;
 mod agent_link;
+mod audit;
 mod budget;
 mod enrolment;
 mod event;
 mod freeze;
 mod host;
+mod operator;
 mod packages;
 mod release;
 mod rollout;
@@ -19,7 +21,9 @@ mod view;
 
 use std::sync::Arc;
 
+use comber_proto::access::v1::access_service_server::{self, AccessServiceServer};
 use comber_proto::agent::v1::agent_link_service_server::{self, AgentLinkServiceServer};
+use comber_proto::audit::v1::audit_service_server::{self, AuditServiceServer};
 use comber_proto::budget::v1::budget_service_server::{self, BudgetServiceServer};
 use comber_proto::enrolment::v1::enrolment_service_server::{self, EnrolmentServiceServer};
 use comber_proto::event::v1::event_service_server::{self, EventServiceServer};
@@ -81,6 +85,8 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
     let rollouts = RolloutServiceServer::new(rollouts).max_decoding_message_size(MESSAGE_MAX);
     let hosts =
         HostServiceServer::new(host::Hosts::new(core())).max_decoding_message_size(MESSAGE_MAX);
+    let audit = AuditServiceServer::new(audit::Audit::new(parts));
+    let operators = AccessServiceServer::new(operator::Operators::new(parts));
     let freezes = FreezeServiceServer::new(freeze::Freezes::new(core()));
     let budgets = BudgetServiceServer::new(budget::Budgets::new(core()));
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
@@ -101,6 +107,8 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(releases)
         .add_service(rollouts)
         .add_service(hosts)
+        .add_service(audit.max_decoding_message_size(MESSAGE_MAX))
+        .add_service(operators.max_decoding_message_size(MESSAGE_MAX))
         .add_service(freezes.max_decoding_message_size(MESSAGE_MAX))
         .add_service(budgets.max_decoding_message_size(MESSAGE_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_MAX))
@@ -114,9 +122,11 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
 /// Load balancers and probes are told that the process ends before its connections are. Every service has the one state:
 /// they serve from the same core.
 async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
-    const SERVICES: [&str; 10] = [
+    const SERVICES: [&str; 12] = [
         "",
+        access_service_server::SERVICE_NAME,
         agent_link_service_server::SERVICE_NAME,
+        audit_service_server::SERVICE_NAME,
         enrolment_service_server::SERVICE_NAME,
         release_service_server::SERVICE_NAME,
         rollout_service_server::SERVICE_NAME,

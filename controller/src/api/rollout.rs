@@ -87,9 +87,11 @@ impl RolloutService for Rollouts {
         &self,
         request: Request<PreviewRolloutRequest>,
     ) -> Result<Response<PreviewRolloutResponse>, Status> {
-        let spec = spec(&request.into_inner().spec)?;
+        let caller = access::operator(&request)?;
+        let mut spec = spec(&request.into_inner().spec)?;
         self.core.ask_packages_of(&spec).await?;
         let world = self.core.read().await;
+        world.narrow_for(&caller, &mut spec)?;
         let preview = comber_planner::preview(&world.input, &spec, world.now());
         let preview = preview.map_err(|errors| status::all_invalid(&errors))?;
         Ok(Response::new(view::preview(&world.input, &spec, &preview)))

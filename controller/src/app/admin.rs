@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use comber_model::Labels;
+use comber_model::access::Grants;
 use comber_runtime::clock::{Clock, later};
 use comber_runtime::fsx;
 use comber_runtime::token::Token as TokenText;
@@ -58,6 +59,7 @@ pub(super) async fn make(core: &Core, ca: &Ca, clock: &Clock) -> Result<String> 
         labels,
         created_by,
         created_at: now,
+        grants: Some(Grants::admin()),
     })
     .await?;
     Ok(text.reveal())

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use comber_model::access::{Operator, Role, Scope};
 use comber_model::calendar::Freeze;
 use comber_model::disruption::{DisruptionBudget, Lock, LockId};
 use comber_model::event::{Event, EventKind};
@@ -13,11 +14,13 @@ use comber_model::{BudgetName, FreezeName, Host, HostId, HostStatus};
 use comber_planner::HostView;
 use jiff::Timestamp;
 
+use super::audit;
+use super::caller::Caller;
 use super::changes::{Changes, delete, put};
 use super::revocations::Revocation;
 use super::tokens::Token;
-use super::{World, records};
-use crate::store::Op;
+use super::{CoreError, World, records};
+use crate::store::{Op, Store};
 
 /// Most events kept; older ones are removed.
 pub(crate) const EVENTS_KEPT: u64 = 200_000;
@@ -38,11 +41,39 @@ pub(crate) struct Edit<'a> {
     pub(crate) wall: Timestamp,
     /// Set where a plan should follow.
     pub(crate) plan: bool,
+    /// Set where an operator's rights changed.
+    pub(crate) rights: bool,
+    /// Who asked for it; nobody where the controller acts by itself.
+    pub(crate) by: Option<Arc<Caller>>,
     /// Set where somebody is let in no more: open connections are looked at again.
     pub(crate) barred: bool,
 }
 
 impl Edit<'_> {
+    /// Refuses an operator who lost the right to this edit since it was let in.
+    pub(crate) fn admit(&self) -> Result<(), CoreError> {
+        match self.by.as_deref().and_then(Caller::authority) {
+            Some(authority) => self.world.still(authority, self.now),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses an operator without this role over the whole fleet, where the right to the call alone is too little.
+    pub(crate) fn must_hold(&self, role: Role) -> Result<(), CoreError> {
+        let Some(authority) = self.by.as_deref().and_then(Caller::authority) else {
+            return Ok(());
+        };
+        let operator = self.world.operators.get(&authority.name);
+        let held = operator.and_then(|operator| operator.grants.over(role));
+        if held == Some(&Scope::Fleet) {
+            return Ok(());
+        }
+        Err(CoreError::Denied(format!(
+            "this takes the role {role}, which {} does not hold; see: comber operator show",
+            authority.name
+        )))
+    }
+
     /// A person's event, ready for its details.
     pub(crate) fn event_by(&self, kind: EventKind, actor: &str, text: impl Into<String>) -> Event {
         Event {
@@ -132,6 +163,15 @@ impl Edit<'_> {
         self.plan = true;
     }
 
+    /// Adds or replaces an operator, and gives it as it is kept.
+    pub(crate) fn put_operator(&mut self, operator: Operator, events: Vec<Op>) -> Arc<Operator> {
+        let mut group = vec![put(records::operator_key(&operator.name), &operator)];
+        group.extend(events);
+        self.changes.group(group);
+        self.rights = true;
+        self.world.know_operator(operator)
+    }
+
     /// Sets a budget.
     pub(crate) fn put_budget(&mut self, budget: DisruptionBudget, events: Vec<Op>) {
         let mut group = vec![put(records::budget_key(&budget.name), &budget)];
@@ -186,6 +226,18 @@ impl Edit<'_> {
             let mut group = vec![delete(key)];
             group.extend(events);
             self.changes.group(group);
+        }
+    }
+
+    /// Removes the oldest entries of the audit log where more are kept than should be; a little at a time.
+    pub(crate) fn trim_audit(&mut self, store: &Store) {
+        let oldest = self.world.meta.oldest_audit.max(1);
+        let outdated = audit::outdated(store, oldest, self.world.audit, audit::KEPT);
+        if let Some((keys, last)) = outdated {
+            self.world.meta.oldest_audit = last.number + 1;
+            // The entry that tells of it stands before the removal, so that there is never one without the other.
+            self.changes.note(audit::Note::trimmed(last));
+            self.changes.group(keys.into_iter().map(delete).collect());
         }
     }
 

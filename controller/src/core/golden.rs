@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use comber_model::access::{Grants, Operator, OperatorToken, Role, Scope};
 use comber_model::assignment::Desired;
 use comber_model::calendar::{Freeze, FreezeTime};
 use comber_model::disruption::{DisruptionBudget, Lock};
@@ -128,8 +129,19 @@ fn counters() {
         next_rollout: 4,
         next_event: 77,
         oldest_event: 3,
+        operators_since: None,
+        audit_floor: 0,
+        oldest_audit: 0,
     };
     golden("meta", &meta);
+    let operators_since = Some(at(5));
+    golden(
+        "meta_with_operators",
+        &Meta {
+            operators_since,
+            ..meta
+        },
+    );
 }
 
 #[test]
@@ -453,8 +465,44 @@ fn tokens() {
         labels: Labels::default().edited(labels, []).unwrap(),
         created_by: "ada".into(),
         created_at: at(0),
+        grants: None,
     };
     golden("token", &token);
+    let grants = Some(Grants::admin());
+    golden("token_of_admins", &Token { grants, ..token });
+}
+
+#[test]
+fn operators() {
+    let scope = Scope::Hosts("labels.team == \"web\"".to_owned());
+    let token = OperatorToken {
+        hash: Digest([9; 32]),
+        purpose: "pipeline".into(),
+        created_by: "ada".into(),
+        created_at: at(3),
+        expires_at: at(9),
+        revoked_at: Some(at(4)),
+    };
+    let operator = Operator {
+        name: "wanda".into(),
+        grants: Grants::new([(Role::Operator, scope), (Role::Publisher, Scope::Fleet)]).unwrap(),
+        groups: ["ops-lead".to_owned()].into(),
+        created_by: "ada".into(),
+        created_at: at(1),
+        expires_at: Some(at(8)),
+        revoked_at: None,
+        certificates_since: at(2),
+        tokens: vec![token],
+    };
+    golden("operator", &operator);
+    let revoked = Operator {
+        revoked_at: Some(at(7)),
+        certificates_since: Timestamp::MAX,
+        ..operator
+    };
+    golden("operator_revoked", &revoked);
+    let spec = "release = \"webapp@1\"\nselector = \"true\"\nscope = \"host == 'a'\"\n[[wave]]\nhosts = \"rest\"\n";
+    golden("rollout_spec_scope", &RolloutSpec::parse(spec).unwrap());
 }
 
 /// Words may be added here; one that stands here is in somebody's store.
@@ -475,9 +523,11 @@ fn words_that_were_ever_stored() {
          release_deleted rollout_created rollout_started rollout_paused rollout_resumed rollout_halted \
          rollout_rolling_back rollout_rolled_back rollout_completed rollout_aborted rollout_fenced wave_opened \
          wave_passed outcome_changed host_rolled_back freeze_added freeze_removed budget_set budget_deleted \
-         lock_taken lock_released rollout_overdue repository_imported",
+         lock_taken lock_released rollout_overdue repository_imported operator_created operator_changed \
+          operator_revoked operator_token_created operator_token_revoked",
     );
     words::<TokenKind>("host operator");
+    words::<Role>("viewer operator approver publisher admin");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use comber_model::{Host, HostId, Labels};
 
 use super::agents::Ending;
 use super::edit::Edit;
+use super::operators::Reach;
 use super::{Core, CoreError, revocations};
 
 impl Core {
@@ -38,6 +39,7 @@ fn label(
     remove: &[String],
     actor: &str,
 ) -> Result<Vec<HostId>, CoreError> {
+    let reach = Reach::of(edit.by.as_deref())?;
     let mut edited: Vec<Host> = Vec::new();
     for id in hosts {
         let view = edit
@@ -49,11 +51,17 @@ fn label(
             .labels
             .edited(set.clone(), remove.iter().map(String::as_str));
         let labels = labels.map_err(|error| CoreError::Invalid(vec![error]))?;
+        reach.check(&view.host)?;
         if labels != view.host.labels {
-            edited.push(Host {
+            let host = Host {
                 labels,
                 ..view.host.clone()
-            });
+            };
+            // Whoever could give a host away could also put it where another's rollouts are.
+            if !reach.has(&host) {
+                return Err(reach.refusal(&format!("with these labels {id} would be outside")));
+            }
+            edited.push(host);
         }
     }
     let changed = edited.iter().map(|host| host.id.clone()).collect();
@@ -86,6 +94,7 @@ fn retire(edit: &mut Edit<'_>, id: &HostId, actor: &str) -> Result<(), CoreError
         .hosts
         .get(id)
         .ok_or_else(|| CoreError::missing("host", id))?;
+    Reach::of(edit.by.as_deref())?.check(&view.host)?;
     if view.host.retired_at.is_some() {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use comber_model::access::Operator;
 use comber_model::assignment::Desired;
 use comber_model::calendar::Freeze;
 use comber_model::disruption::{DisruptionBudget, Lock};
@@ -31,6 +32,9 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>)
     if let Some(meta) = store.get(records::META.as_bytes())? {
         world.meta = records::decode::<Meta>(records::META.as_bytes(), &meta.value)?;
     }
+    // Whoever was enrolled before there were records of operators keeps what every operator could do then.
+    world.meta.operators_since.get_or_insert(now);
+    world.audit = super::audit::head(store, world.meta.audit_floor)?;
     world.input.generation = world.meta.generation;
     for host in all::<Host>(store, records::HOSTS)? {
         let view = HostView::new(host.clone(), Link::Down { since: now });
@@ -60,6 +64,9 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>)
     }
     for token in all::<Token>(store, records::TOKENS)? {
         world.tokens.insert(token.id(), token);
+    }
+    for operator in all::<Operator>(store, records::OPERATORS)? {
+        world.know_operator(operator);
     }
     for revocation in all::<Revocation>(store, records::REVOKED)? {
         let serial = revocation.serial.clone();

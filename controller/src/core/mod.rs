@@ -13,7 +13,9 @@
 //! out; its rollout halts. When the store fails, the process stops: nothing is retried on a disk that lied.
 
 mod agents;
+mod audit;
 mod budgets;
+mod caller;
 mod changes;
 mod clones;
 mod edit;
@@ -22,6 +24,7 @@ mod freezes;
 mod hosts;
 mod load;
 mod meta;
+mod operators;
 mod packages;
 mod planning;
 mod records;
@@ -42,9 +45,12 @@ use jiff::Timestamp;
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot, watch};
 
 pub use agents::{Attachment, AttachmentId, Ending};
+pub use audit::Refusal;
 pub use budgets::LockAnswer;
+pub use caller::{Authority, Caller, Proof, Who};
 pub use clones::Presence;
 pub use error::{CoreError, LoadError};
+pub use operators::NewOperator;
 pub use packages::PackageReport;
 pub use revocations::{KEPT as REVOCATION_KEPT, Revocation};
 pub use tokens::{Certificate, Token};
@@ -72,6 +78,8 @@ pub struct Core {
     inputs: mpsc::Sender<Input>,
     world: Arc<RwLock<World>>,
     changed: watch::Receiver<u64>,
+    rights: watch::Receiver<u64>,
+    refusals: Arc<parking_lot::Mutex<audit::Refusals>>,
     barred: watch::Receiver<u64>,
     store: Store,
     clock: Clock,
@@ -117,6 +125,7 @@ impl Core {
         let world = Arc::new(RwLock::new(world));
         let (inputs, queue) = mpsc::channel(QUEUE);
         let (count, changed) = watch::channel(0);
+        let (rights_count, rights) = watch::channel(0);
         let (bars, barred) = watch::channel(0);
         let task = task::Task {
             queue,
@@ -125,19 +134,36 @@ impl Core {
             store: store.clone(),
             clock: clock.clone(),
             count,
+            rights: rights_count,
             bars,
             observer,
             shutdown: shutdown.clone(),
         };
         comber_runtime::task::spawn("core", shutdown, task.run());
-        Ok(Self {
+        let core = Self {
             inputs,
             world,
             changed,
+            rights,
+            refusals: Arc::default(),
             barred,
             store,
             clock,
-        })
+        };
+        let telling = core.clone().tell(shutdown.clone());
+        comber_runtime::task::spawn("refusals", shutdown, telling);
+        Ok(core)
+    }
+
+    /// Writes down now and then what was refused again and again.
+    async fn tell(self, shutdown: Shutdown) {
+        loop {
+            // Both arms may be dropped: they only wait.
+            tokio::select! {
+                () = tokio::time::sleep(audit::WINDOW) => self.tell_refusals(),
+                _ = shutdown.wait() => return,
+            }
+        }
     }
 
     /// The state now. Nothing that is not durable is ever seen.
@@ -161,6 +187,16 @@ impl Core {
     /// A number that grows with every visible change: await it, then read again.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
+    }
+
+    /// A number that grows whenever an operator's rights change: await it, then look whether they still hold.
+    pub fn rights(&self) -> watch::Receiver<u64> {
+        self.rights.clone()
+    }
+
+    /// The time that rights and plans go by.
+    pub fn now(&self) -> Timestamp {
+        self.clock.steady()
     }
 
     /// A number that grows whenever somebody may be let in no more who was before: await it, then ask of every open
@@ -200,8 +236,11 @@ impl Core {
         edit: impl FnOnce(&mut Edit<'_>) -> Result<T, CoreError> + Send + 'static,
     ) -> Result<T, CoreError> {
         let (answer, answered) = oneshot::channel();
+        let by = caller::current();
         let job: Job = Box::new(move |context| {
-            let result = edit(context);
+            context.by.clone_from(&by);
+            context.changes.attribute(audit::Source::of(by.as_ref()));
+            let result = context.admit().and_then(|()| edit(context));
             Box::new(move |failed| {
                 let result = failed.map_or(result, Err);
                 // A caller that went away needs no answer; the change stays.

@@ -6,6 +6,7 @@ use comber_model::{HostId, RolloutId};
 use comber_planner::{Finding, Plan, Severity};
 use jiff::Timestamp;
 
+use super::audit::Source;
 use super::changes::put;
 use super::edit::Edit;
 use super::records;
@@ -44,6 +45,7 @@ pub(crate) fn plan(edit: &mut Edit<'_>) -> Planned {
             next_wake,
         };
     }
+    edit.changes.attribute(Source::Plan(plan.generation));
     let publish = plan.desired.iter().map(|(host, _)| host.clone()).collect();
     record(edit, &plan);
     edit.world.input.apply(&plan);
@@ -58,6 +60,8 @@ fn refuse(edit: &mut Edit<'_>, finding: &Finding) -> Planned {
         .rollout
         .and_then(|id| comber_planner::halt_refused(&edit.world.input, id, finding, edit.now));
     if let Some(effect) = halted {
+        edit.changes
+            .attribute(Source::Plan(edit.world.input.generation));
         let events = effect
             .events
             .iter()

@@ -52,6 +52,10 @@ pub(crate) const TRUST_PIECES: &str = "/v1/trust/set/";
 /// Prefix of tokens.
 pub(crate) const TOKENS: &str = "/v1/t/";
 
+/// Prefix of the audit log.
+pub(crate) const AUDIT: &str = "/v1/audit/";
+/// Prefix of operators.
+pub(crate) const OPERATORS: &str = "/v1/operator/";
 /// Prefix of revoked certificates.
 pub(crate) const REVOKED: &str = "/v1/x/";
 
@@ -126,6 +130,22 @@ pub(crate) fn trust_key(number: u64, piece: usize) -> String {
 /// A freeze's record.
 pub(crate) fn freeze_key(name: &FreezeName) -> String {
     format!("{FREEZES}{name}")
+}
+
+/// An operator's record.
+pub(crate) fn operator_key(name: &str) -> String {
+    format!("{OPERATORS}{name}")
+}
+
+/// An entry of the audit log.
+pub(crate) fn audit_key(number: u64) -> String {
+    format!("{AUDIT}{number:016x}")
+}
+
+/// The number at the end of the key of an entry.
+pub(crate) fn audit_number(key: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(key).ok()?.strip_prefix(AUDIT)?;
+    u64::from_str_radix(text, 16).ok()
 }
 
 /// A disruption budget's record.

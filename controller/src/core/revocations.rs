@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agents::Ending;
 use super::edit::Edit;
+use super::operators::Reach;
 use super::{Core, CoreError, World};
 use crate::store::Op;
 
@@ -61,8 +62,11 @@ impl Core {
         actor: &str,
     ) -> Result<(), CoreError> {
         let (host, reason, actor) = (host.clone(), reason.to_owned(), actor.to_owned());
-        self.edit(move |edit| revoke_host(edit, &host, &reason, &actor))
-            .await
+        self.edit(move |edit| {
+            within(edit, &host)?;
+            revoke_host(edit, &host, &reason, &actor)
+        })
+        .await
     }
 
     /// Refuses one certificate by its number, whoever holds it, and ends the connections that were made with it.
@@ -75,7 +79,19 @@ impl Core {
     /// Lets a host in again that was barred as a clone by mistake.
     pub async fn resolve_host(&self, host: &HostId, actor: &str) -> Result<(), CoreError> {
         let (host, actor) = (host.clone(), actor.to_owned());
-        self.edit(move |edit| resolve(edit, &host, &actor)).await
+        self.edit(move |edit| {
+            within(edit, &host)?;
+            resolve(edit, &host, &actor)
+        })
+        .await
+    }
+}
+
+/// Refuses a host outside the scope of whoever asks; one that is not there is refused elsewhere.
+fn within(edit: &Edit<'_>, host: &HostId) -> Result<(), CoreError> {
+    match edit.world.input.hosts.get(host) {
+        Some(view) => Reach::of(edit.by.as_deref())?.check(&view.host),
+        None => Ok(()),
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use comber_model::access::Role;
 use comber_model::event::EventKind;
 use comber_model::rollout::{Rollout, RolloutSpec};
-use comber_model::{Invalid, RolloutId};
+use comber_model::selector::{Selector, Subject};
+use comber_model::{HostId, Invalid, RolloutId};
 use comber_planner::Command;
 
 use super::edit::Edit;
-use super::{Core, CoreError};
+use super::operators::Reach;
+use super::{Core, CoreError, World};
 
 impl Core {
     /// Makes a draft, after checking that its release exists.
@@ -35,7 +38,78 @@ impl Core {
     }
 }
 
-fn create(edit: &mut Edit<'_>, spec: RolloutSpec, actor: &str) -> Result<RolloutId, CoreError> {
+impl World {
+    /// Holds a rollout that is only looked at to what this operator could make of it.
+    pub fn narrow_for(&self, operator: &str, spec: &mut RolloutSpec) -> Result<(), CoreError> {
+        match self.operators.get(operator) {
+            Some(operator) => Reach::in_role(operator, Role::Operator)?.narrow(self, spec),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Reach {
+    /// Holds a rollout that is to be made to this reach: one that means a host outside is refused, and its scope keeps
+    /// out hosts that come to be selected later.
+    pub(crate) fn narrow(&self, world: &World, spec: &mut RolloutSpec) -> Result<(), CoreError> {
+        if spec.scope.is_some() && spec.scope.as_deref() != self.source() {
+            let problem = "is set by the controller, from the role of the author; leave it out";
+            return Err(CoreError::Invalid(vec![Invalid::new("scope", problem)]));
+        }
+        let Some(scope) = self.source() else {
+            return Ok(());
+        };
+        if let Some(host) = self.outside(world, spec) {
+            let what = format!("selector: selects {host}, which is outside");
+            let CoreError::Denied(why) = self.refusal(&what) else {
+                return Err(self.refusal(&what));
+            };
+            let remedy = format!("{why}; write: ({}) && ({scope})", spec.selector);
+            return Err(CoreError::Denied(remedy));
+        }
+        spec.scope = Some(scope.to_owned());
+        Ok(())
+    }
+
+    /// Refuses to touch a rollout that has or means a host outside.
+    pub(crate) fn check_rollout(&self, world: &World, id: RolloutId) -> Result<(), CoreError> {
+        let Some(view) = world.input.rollouts.get(&id).filter(|_| !self.is_whole()) else {
+            return Ok(());
+        };
+        if view.rollout.spec.scope.as_deref() == self.source() {
+            return Ok(());
+        }
+        let hosts = view
+            .members
+            .keys()
+            .filter_map(|host| world.input.hosts.get(host));
+        let member = hosts.map(|view| &view.host).find(|host| !self.has(host));
+        let host = member
+            .map(|host| host.id.clone())
+            .or_else(|| self.outside(world, &view.rollout.spec));
+        match host {
+            Some(host) => Err(self.refusal(&format!("{id} reaches {host}, which is outside"))),
+            None => Ok(()),
+        }
+    }
+
+    /// A host that the rollout means and that is outside.
+    fn outside(&self, world: &World, spec: &RolloutSpec) -> Option<HostId> {
+        let selector = Selector::parse(&spec.selector).ok()?;
+        let active = world
+            .input
+            .hosts
+            .values()
+            .filter(|view| view.host.retired_at.is_none());
+        let mut outside = active.filter(|view| {
+            selector.selects(&Subject::new(&view.host, &view.versions)) && !self.has(&view.host)
+        });
+        outside.next().map(|view| view.host.id.clone())
+    }
+}
+
+fn create(edit: &mut Edit<'_>, mut spec: RolloutSpec, actor: &str) -> Result<RolloutId, CoreError> {
+    Reach::of(edit.by.as_deref())?.narrow(edit.world, &mut spec)?;
     let mut problems = spec.problems();
     if !edit.world.input.releases.contains_key(&spec.release) {
         let problem = format!(
@@ -82,6 +156,7 @@ fn steer(
         }
         Command::Pause | Command::Abort | Command::RollBack => {}
     }
+    Reach::of(edit.by.as_deref())?.check_rollout(edit.world, id)?;
     let effect = comber_planner::command(&edit.world.input, id, command, actor, edit.now)
         .map_err(|refused| CoreError::Refused(refused.to_string()))?;
     let events = effect

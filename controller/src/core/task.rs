@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comber_model::HostId;
+use comber_model::audit::Head;
 use comber_runtime::clock::{Clock, later};
 use comber_runtime::shutdown::{Cause, Shutdown};
 use jiff::Timestamp;
 use tokio::sync::{RwLock, mpsc, watch};
 
 use super::agents::{self, AttachmentId, Ending};
+use super::audit::{Scribe, Source};
 use super::changes::{Changes, delete, put};
 use super::edit::Edit;
 use super::planning::{self, Planned};
@@ -54,6 +56,7 @@ pub(crate) struct Task {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) count: watch::Sender<u64>,
+    pub(crate) rights: watch::Sender<u64>,
     /// Grows when somebody is let in no more.
     pub(crate) bars: watch::Sender<u64>,
     pub(crate) observer: Arc<dyn Observer>,
@@ -117,7 +120,9 @@ impl Task {
         for key in std::mem::take(&mut self.strays) {
             changes.group(vec![delete(key)]);
         }
-        self.commit(changes, None, schedule).await
+        let mut scribe = Scribe::new(Head::START, self.clock.steady(), &self.store);
+        let txns = changes.into_txns(&mut scribe);
+        self.commit(txns, None, schedule).await
     }
 
     /// The inputs that wait, none when only the time has come; nothing when the process stops.
@@ -150,17 +155,31 @@ impl Task {
             now: self.clock.steady(),
             wall: self.clock.wall(),
             plan: false,
+            rights: false,
             barred: false,
+            by: None,
         };
         let touched = !batch.is_empty();
         let answers = apply(&mut edit, batch);
+        edit.by = None;
+        edit.changes.attribute(Source::Silent);
+        let rights = edit.rights;
         let barred = edit.barred;
         schedule.dirty |= edit.plan;
         let planned = self.plan(&mut edit, schedule);
+        edit.changes.attribute(Source::Silent);
         edit.trim_events();
-        let meta = (guard.meta != before).then(|| guard.meta.clone());
+        edit.trim_audit(&self.store);
         let visible = touched || !changes.is_empty();
-        let committed = self.commit(changes, meta.as_ref(), schedule).await;
+        let mut scribe = Scribe::new(guard.audit, self.clock.steady(), &self.store);
+        let txns = changes.into_txns(&mut scribe);
+        let floor = std::mem::replace(&mut guard.audit, scribe.head).number;
+        if guard.meta != before {
+            // What was there before this batch is there after a crash in the midst of it.
+            guard.meta.audit_floor = floor;
+        }
+        let meta = (guard.meta != before).then(|| guard.meta.clone());
+        let committed = self.commit(txns, meta.as_ref(), schedule).await;
         let failed = committed.as_ref().err().cloned();
         if failed.is_none() {
             publish(&guard, &planned.publish);
@@ -171,6 +190,9 @@ impl Task {
         }
         if visible {
             self.count.send_modify(|count| *count += 1);
+        }
+        if rights {
+            self.rights.send_modify(|count| *count += 1);
         }
         for answer in answers {
             answer(failed.clone());
@@ -202,11 +224,10 @@ impl Task {
     /// them, so a second controller that should not be there can never interleave.
     async fn commit(
         &self,
-        changes: Changes,
+        mut txns: Vec<Txn>,
         meta: Option<&super::meta::Meta>,
         schedule: &mut Schedule,
     ) -> Result<(), CoreError> {
-        let mut txns = changes.into_txns();
         if let Some(meta) = meta {
             if txns.is_empty() {
                 txns.push(Txn::new());
@@ -245,7 +266,10 @@ fn apply(edit: &mut Edit<'_>, batch: Vec<Input>) -> Vec<Answer> {
     for input in batch {
         match input {
             Input::Job(job) => answers.push(job(edit)),
-            Input::Detach { host, id } => agents::detach(edit, &host, id),
+            Input::Detach { host, id } => {
+                edit.changes.attribute(Source::Silent);
+                agents::detach(edit, &host, id);
+            }
         }
     }
     answers

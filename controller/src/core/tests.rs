@@ -55,6 +55,7 @@ impl Fixture {
             labels,
             created_by: "ada".into(),
             created_at: now,
+            grants: None,
         };
         self.core.create_token(token).await.unwrap();
         hash

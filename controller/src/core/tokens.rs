@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use comber_model::access::{Grants, Role};
 use comber_model::event::EventKind;
 use comber_model::{Digest, Facts, Host, HostId, IssuedCertificate, Labels};
 use comber_runtime::peer::PeerIdentity;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::edit::Edit;
 use super::{Core, CoreError, World, revocations};
-use crate::pki::tokens::{TokenRecord, TokenRefused};
+use crate::pki::tokens::{TokenKind, TokenRecord, TokenRefused};
 use crate::store::Op;
 
 /// Tokens that can be used at once; more are a mistake or an attack.
@@ -28,6 +29,9 @@ pub struct Token {
     pub created_by: String,
     /// When.
     pub created_at: Timestamp,
+    /// What an operator that enrols with it may do from then on; absent where its record says so already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<Grants>,
 }
 
 /// What is kept of a certificate that was issued.
@@ -73,7 +77,13 @@ impl Core {
         redeemed.map_err(|why| refused(&why))?;
         match peer {
             PeerIdentity::Host(name) => not_there(&world, name),
-            PeerIdentity::Operator(_) => Ok(()),
+            PeerIdentity::Operator(name) => match world.operators.get(name) {
+                Some(_) => Ok(()),
+                None if brings(&world, token).is_some() => Ok(()),
+                None => Err(CoreError::Denied(format!(
+                    "there is no operator {name}; an admin makes one with: comber operator create {name} --role viewer"
+                ))),
+            },
         }
     }
 
@@ -107,7 +117,17 @@ impl Core {
     }
 }
 
+/// What a token brings to an operator who enrols with it. One from before the records of operators brings everything.
+fn brings(world: &World, token: &Token) -> Option<Grants> {
+    let since = world.meta.operators_since;
+    let is_old = since.is_some_and(|since| token.created_at < since);
+    token.grants.clone().or_else(|| is_old.then(Grants::admin))
+}
+
 fn create(edit: &mut Edit<'_>, token: Token) -> Result<(), CoreError> {
+    if token.record.kind == TokenKind::Operator {
+        edit.must_hold(Role::Admin)?;
+    }
     let now = edit.now;
     let spent = edit
         .world
@@ -163,6 +183,18 @@ fn enrol(
         .record
         .redeem(peer, edit.now)
         .map_err(|why| refused(&why))?;
+    let operator = match peer {
+        PeerIdentity::Operator(name) => {
+            let brought = brings(edit.world, &token);
+            Some(super::operators::enrolled(
+                edit,
+                name,
+                brought,
+                certificate.not_before,
+            )?)
+        }
+        PeerIdentity::Host(_) => None,
+    };
     let host = match peer {
         PeerIdentity::Host(name) => {
             not_there(edit.world, name)?;
@@ -191,6 +223,9 @@ fn enrol(
             edit.put_host(host, ops);
         }
         None => edit.put_token(used, vec![event]),
+    }
+    if let Some(operator) = operator {
+        edit.put_operator(operator, Vec::new());
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use comber_model::{BarReason, HostId, Link};
+use comber_model::access::Operator;
+use comber_model::audit::Head;
+use comber_model::{BarReason, Digest, HostId, Link};
 use comber_planner::{HostView, PlanInput};
 use jiff::Timestamp;
 
@@ -25,10 +27,16 @@ pub struct World {
     pub tokens: BTreeMap<String, Token>,
     /// What the publisher signed, verified; absent where no root is pinned.
     pub trust: Option<Arc<Trusted>>,
+    /// Operators by name, revoked ones among them.
+    pub operators: BTreeMap<String, Arc<Operator>>,
+    /// Whose each bearer token is, by the hash of its secret.
+    pub(crate) bearers: BTreeMap<Digest, String>,
     /// Certificates that are refused, by their number.
     pub revoked: BTreeMap<String, Revocation>,
     /// The packages whose versions stand in the hosts' views.
     pub(crate) asked: Asked,
+    /// Where the audit log ends.
+    pub(crate) audit: Head,
     /// Counters.
     pub(crate) meta: Meta,
     /// Streams of hosts that are up.
@@ -53,6 +61,11 @@ impl World {
     /// Number of the newest event; 0 where there is none.
     pub fn newest_event(&self) -> u64 {
         self.meta.next_event.saturating_sub(1)
+    }
+
+    /// Number of the newest entry of the audit log.
+    pub fn audited(&self) -> u64 {
+        self.audit.number
     }
 
     /// A host that is enrolled and not retired.
@@ -88,6 +101,18 @@ impl World {
             )));
         }
         Ok(view)
+    }
+
+    /// Takes an operator in, with its tokens.
+    pub(crate) fn know_operator(&mut self, operator: Operator) -> Arc<Operator> {
+        self.bearers.retain(|_, name| *name != operator.name);
+        let tokens = operator.tokens.iter();
+        self.bearers
+            .extend(tokens.map(|token| (token.hash, operator.name.clone())));
+        let operator = Arc::new(operator);
+        self.operators
+            .insert(operator.name.clone(), Arc::clone(&operator));
+        operator
     }
 
     /// Notes that a host's stream is up or down.

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use comber_model::{Action, Digest};
-use comber_runtime::peer::PeerIdentity;
 use comber_runtime::range::{Wanted, wanted};
 use futures_util::stream;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -24,7 +23,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{Server, Stream};
-use crate::api::access::{self, Peer};
+use crate::api::access::{self, Peer, Reader};
 use crate::core::World;
 
 const PREFIX: &str = "/v1/artifacts/";
@@ -81,7 +80,9 @@ async fn respond(
     let path = request.uri().path();
     if let Some(name) = path.strip_prefix(METADATA) {
         must_get(request)?;
-        return metadata(&*server.core.read().await, peer, name, request.method());
+        let world = server.core.read().await;
+        let reader = reader(&world, peer, request)?;
+        return metadata(&world, &reader, name, request.method());
     }
     let digest = path
         .strip_prefix(PREFIX)
@@ -93,7 +94,10 @@ async fn respond(
         )
     })?;
     must_get(request)?;
-    may_read(&*server.core.read().await, peer, digest)?;
+    {
+        let world = server.core.read().await;
+        may_read(&world, &reader(&world, peer, request)?, digest)?;
+    }
     let missing = || text(StatusCode::NOT_FOUND, "there is no such artifact\n");
     let path = server.artifacts.path(digest).ok_or_else(missing)?;
     let failed = |error: std::io::Error| {
@@ -157,13 +161,11 @@ fn must_get(request: &Request<Incoming>) -> Result<(), Response<Body>> {
 )]
 fn metadata(
     world: &World,
-    peer: &Peer,
+    reader: &Reader,
     name: &str,
     method: &Method,
 ) -> Result<Response<Body>, Response<Body>> {
-    access::admit(world, peer)
-        .map_err(|error| text(StatusCode::FORBIDDEN, format!("{error}\n")))?;
-    if peer.identity.is_none() {
+    if *reader == Reader::Stranger {
         return Err(text(
             StatusCode::UNAUTHORIZED,
             "a certificate is needed; get one with comber-agent enroll, or comber init\n",
@@ -194,9 +196,7 @@ fn metadata(
     clippy::result_large_err,
     reason = "the error is the answer that is sent"
 )]
-fn may_read(world: &World, peer: &Peer, digest: Digest) -> Result<(), Response<Body>> {
-    access::admit(world, peer)
-        .map_err(|error| text(StatusCode::FORBIDDEN, format!("{error}\n")))?;
+fn may_read(world: &World, reader: &Reader, digest: Digest) -> Result<(), Response<Body>> {
     let named = |name: &str| {
         let host = name.parse().ok().and_then(|id| world.active_host(&id));
         let assignment = host.and_then(|view| view.desired.assignment.as_ref());
@@ -205,18 +205,37 @@ fn may_read(world: &World, peer: &Peer, digest: Digest) -> Result<(), Response<B
             Action::Remove => false,
         })
     };
-    match &peer.identity {
-        Some(PeerIdentity::Operator(_)) => Ok(()),
-        Some(PeerIdentity::Host(name)) if named(name) => Ok(()),
-        Some(PeerIdentity::Host(_)) => Err(text(
+    match reader {
+        Reader::Operator => Ok(()),
+        Reader::Host(name) if named(name) => Ok(()),
+        Reader::Host(_) => Err(text(
             StatusCode::FORBIDDEN,
             "a host reads only what its assignment names\n",
         )),
-        None => Err(text(
+        Reader::Stranger => Err(text(
             StatusCode::UNAUTHORIZED,
             "a certificate is needed; get one with comber-agent enroll, or comber init\n",
         )),
     }
+}
+
+/// Who asks, if they may ask at all.
+#[expect(
+    clippy::result_large_err,
+    reason = "the error is the answer that is sent"
+)]
+fn reader(
+    world: &World,
+    peer: &Peer,
+    request: &Request<Incoming>,
+) -> Result<Reader, Response<Body>> {
+    access::reader(world, peer, request.headers(), world.now()).map_err(|status| {
+        let code = match status.code() {
+            tonic::Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::FORBIDDEN,
+        };
+        text(code, format!("{}\n", status.message()))
+    })
 }
 
 /// The next `left` bytes of a file, as the peer takes them.

@@ -3,18 +3,20 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use comber_model::audit::Actor;
 use comber_runtime::task::TaskExecutor;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower_service::Service as _;
 
-use super::{Server, Stream};
+use super::{Server, Stream, guard};
 use crate::api::access::{self, Peer};
+use crate::core::Refusal;
 
 /// Bytes that a peer may send on one stream, and on the connection, before they are read: bounds what a hostile peer
 /// can make us hold. Uploads reach a disk's speed with it.
@@ -74,15 +76,62 @@ async fn call(
     peer: Peer,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let allowed = access::check(request.uri().path(), &peer).and_then(|()| current(&server, &peer));
-    // A stranger learns nothing from the world, and waits for nothing.
-    let admitted = match (&allowed, &peer.identity) {
-        (Ok(()), Some(_)) => access::admit(&*server.core.read().await, &peer).map_err(Into::into),
-        (Ok(()), None) | (Err(_), _) => allowed,
+    let path = request.uri().path();
+    let Some(row) = access::find(path) else {
+        let unknown = Status::unimplemented(format!("there is no rpc {path}"));
+        return Ok(unknown.into_http());
     };
-    if let Err(status) = admitted {
+    if let Err(status) = current(&server, &peer) {
         return Ok(status.into_http());
     }
-    request.extensions_mut().insert(peer);
-    server.routes.clone().call(request.map(Body::new)).await
+    let caller = match access::enter(&server.core, row, &peer, request.headers()).await {
+        Ok(caller) => Arc::new(caller),
+        Err(status) => {
+            let actor = access::claimed(&peer, request.headers());
+            tell(&server, &peer, row.path, actor, &status);
+            return Ok(status.into_http());
+        }
+    };
+    request.headers_mut().remove(header::AUTHORIZATION);
+    request.extensions_mut().insert(Arc::clone(&caller));
+    let mut routes = server.routes.clone();
+    let lost = caller
+        .authority()
+        .map(|authority| guard::lost(server.core.clone(), authority.clone()));
+    let answer = caller.clone().run(routes.call(request.map(Body::new)));
+    let answer = async {
+        let answer = answer.await;
+        if let Some(status) = answer
+            .as_ref()
+            .ok()
+            .and_then(|answer| Status::from_header_map(answer.headers()))
+        {
+            tell(&server, &peer, row.path, caller.actor(), &status);
+        }
+        answer
+    };
+    let Some(mut lost) = lost else {
+        return answer.await;
+    };
+    // The call may be dropped: what it asked of the core is carried out whole or refused there.
+    tokio::select! {
+        biased;
+        answer = answer => answer.map(|answer| answer.map(|body| guard::guarded(body, lost))),
+        status = &mut lost => Ok(status.into_http()),
+    }
+}
+
+/// Has the audit log tell of a call that was refused for who called.
+fn tell(server: &Server, peer: &Peer, rpc: &str, actor: Actor, status: &Status) {
+    if matches!(
+        status.code(),
+        Code::PermissionDenied | Code::Unauthenticated
+    ) {
+        server.core.refused(Refusal {
+            actor,
+            address: peer.address.ip(),
+            rpc: rpc.to_owned(),
+            why: status.message().to_owned(),
+        });
+    }
 }

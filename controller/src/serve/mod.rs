@@ -7,10 +7,12 @@
 mod bytes;
 mod connections;
 mod grpc;
+mod guard;
 mod refusal;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use comber_runtime::clock::Clock;
@@ -159,11 +161,17 @@ async fn converse(
         }
         Ok((stream, peer)) => {
             let place = tokio::time::timeout(HANDSHAKE, strangers.acquire()).await;
-            let Ok(Ok(_place)) = place else {
+            let Ok(Ok(place)) = place else {
                 return refused(&server, address, &Refusal::Crowd);
             };
-            // Whatever it does then, it has had the time for what a stranger may do.
-            let _over = tokio::time::timeout(STRANGER, Box::pin(talk(&server, stream, peer))).await;
+            let proved = Arc::clone(&peer.proved);
+            let mut talk = Box::pin(talk(&server, stream, peer));
+            let ended = tokio::time::timeout(STRANGER, talk.as_mut()).await.is_ok();
+            // Whatever it did, it has had the time for what a stranger may do; an operator by its token is none.
+            if !ended && proved.load(Ordering::Relaxed) {
+                drop(place);
+                talk.await;
+            }
         }
         Err(refusal) => refused(&server, address, &refusal),
     }
@@ -221,18 +229,9 @@ fn refused(server: &Server, address: SocketAddr, why: &Refusal) {
 fn identify(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, InvalidPeer> {
     let certificates = stream.get_ref().1.peer_certificates();
     let Some(leaf) = certificates.and_then(|chain| chain.first()) else {
-        let (identity, certificate) = (None, None);
-        return Ok(Peer {
-            identity,
-            certificate,
-            address,
-        });
+        return Ok(Peer::new(None, None, address));
     };
     let identity = Some(PeerIdentity::from_certificate(leaf)?);
     let facts = CertificateFacts::from_der(leaf).map_err(|_| InvalidPeer::Certificate)?;
-    Ok(Peer {
-        identity,
-        certificate: Some(Arc::new(facts)),
-        address,
-    })
+    Ok(Peer::new(identity, Some(Arc::new(facts)), address))
 }

@@ -1,5 +1,6 @@
 //! Tokens, first certificates and renewal over the wire.
 
+use comber_model::access::Grants;
 use comber_proto::enrolment::v1::enrolment_service_client::EnrolmentServiceClient;
 use comber_proto::enrolment::v1::{
     CreateTokenRequest, EnrolRequest, IdentityKind, ListTokensRequest, RenewRequest,
@@ -103,6 +104,7 @@ async fn a_revoked_token_lets_nobody_in_and_lists_tell_no_secret() {
 #[tokio::test]
 async fn whoever_becomes_an_operator_is_on_record() {
     let port = Port::open().await;
+    port.make_operator("grace", Grants::admin(), &[]).await;
     let secret = port
         .token(CreateTokenRequest {
             kind: IdentityKind::Operator.into(),

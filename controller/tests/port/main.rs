@@ -4,10 +4,12 @@
 
 mod access;
 mod artifacts;
+mod audit;
 mod clones;
 mod enrolment;
 mod events;
 mod link;
+mod operators;
 mod packages;
 mod port;
 mod revocation;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use comber_controller::api::{self, CertificateLives, Parts};
 use comber_controller::artifact::Artifacts;
-use comber_controller::core::{Core, Observer};
+use comber_controller::core::{Core, NewOperator, Observer};
 use comber_controller::metrics::{ServeMetrics, WorldCollector};
 use comber_controller::pki::{Ca, RenewingCertificate};
 use comber_controller::serve::{Limits, Server, serve};
 use comber_controller::store::{Options, Store};
+use comber_model::access::Grants;
 use comber_proto::agent::v1::agent_link_service_client::AgentLinkServiceClient;
 use comber_proto::agent::v1::{ActualState, AgentState, LinkRequest, LinkResponse};
 use comber_proto::enrolment::v1::enrolment_service_client::EnrolmentServiceClient;
@@ -49,6 +50,7 @@ impl Observer for Quiet {
 pub(crate) struct Port {
     pub(crate) ca: Arc<Ca>,
     pub(crate) core: Core,
+    pub(crate) store: Store,
     pub(crate) certificate: RenewingCertificate,
     pub(crate) clock: Clock,
     /// Moves the clock that certificates and plans go by.
@@ -61,13 +63,32 @@ pub(crate) struct Port {
 }
 
 impl Port {
+    /// A new controller, with the admin `ada`.
     pub(crate) async fn open() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let port = Self::over(tempfile::tempdir().unwrap()).await;
+        port.core.adopt_operator("ada").await.unwrap();
+        port
+    }
+
+    /// Makes an operator as the controller itself does.
+    pub(crate) async fn make_operator(&self, name: &str, grants: Grants, groups: &[&str]) {
+        let new = NewOperator {
+            name: name.to_owned(),
+            grants,
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            ttl: None,
+            replace: true,
+        };
+        self.core.create_operator(new, "test").await.unwrap();
+    }
+
+    /// A controller over what is in the directory.
+    pub(crate) async fn over(dir: TempDir) -> Self {
         let (clock, hand) = Clock::manual("2026-11-24T12:00:00Z".parse().unwrap());
         let ca = Arc::new(Ca::load_or_create(&dir.path().join("pki"), clock.wall()).unwrap());
         let store = Store::open(&dir.path().join("store"), Options::default()).unwrap();
         let shutdown = Shutdown::new();
-        let core = Core::start(store, clock.clone(), &shutdown, Arc::new(Quiet)).unwrap();
+        let core = Core::start(store.clone(), clock.clone(), &shutdown, Arc::new(Quiet)).unwrap();
         let place = dir.path().join("artifacts");
         let artifacts = Arc::new(Artifacts::open(&place, MAX_SIZE, clock.wall()).unwrap());
         let mut metrics = Metrics::new("controller", "0");
@@ -113,6 +134,7 @@ impl Port {
         Self {
             ca,
             core,
+            store,
             certificate,
             clock,
             hand,
@@ -129,6 +151,39 @@ impl Port {
         self.shutdown.trigger(Cause::Requested("test".into()));
     }
 
+    /// Stops it and opens another one over the same directory.
+    pub(crate) async fn again(self) -> Self {
+        self.stop();
+        let Self {
+            dir,
+            store,
+            serving,
+            core,
+            ..
+        } = self;
+        let stopped = tokio::time::timeout(PATIENCE, serving).await;
+        stopped.expect("it does not stop").unwrap();
+        drop(core);
+        store.close().unwrap();
+        drop(store);
+        // Tasks that end with the process may hold the store a moment longer.
+        let free = async {
+            while Store::open(&dir.path().join("store"), Options::default()).is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, free)
+            .await
+            .expect("the store stays locked");
+        Self::over(dir).await
+    }
+
+    /// Enrols a host and gives its name back.
+    pub(crate) async fn enrol_name(&self, name: &str) -> String {
+        self.enrol(name).await;
+        name.to_owned()
+    }
+
     /// Waits until it has stopped serving.
     pub(crate) async fn stopped(self) {
         let stopped = tokio::time::timeout(PATIENCE, self.serving).await;
@@ -140,11 +195,16 @@ impl Port {
     }
 
     pub(crate) fn operator(&self) -> Identity {
+        self.operator_certificate("ada")
+    }
+
+    /// A certificate of the CA for an operator, whatever the core knows of it.
+    pub(crate) fn operator_certificate(&self, name: &str) -> Identity {
         let key = PrivateKey::generate().unwrap();
-        let request = make_csr(&key, "ada").unwrap();
+        let request = make_csr(&key, name).unwrap();
         let issued = self
             .ca
-            .issue_operator(&request, "ada", LIFE, self.clock.wall());
+            .issue_operator(&request, name, LIFE, self.clock.wall());
         let ca = self.ca.certificate_pem().to_owned();
         Identity::new(key, issued.unwrap().chain_pem, ca).unwrap()
     }

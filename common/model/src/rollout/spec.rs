@@ -27,6 +27,10 @@ pub struct RolloutSpec {
     pub release: ReleaseId,
     /// To which hosts: CEL over facts and labels; `true` for all.
     pub selector: String,
+    /// Hosts outside this selector are never taken in, whatever `selector` says. Set by the controller: the scope of an
+    /// author who may not reach the whole fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// Which rollout a host works on first.
     #[serde(default)]
     pub priority: Priority,
@@ -398,6 +402,9 @@ impl RolloutSpec {
     pub fn problems(&self) -> Vec<Invalid> {
         let mut found = Vec::new();
         check_selector("selector", &self.selector, &mut found);
+        if let Some(scope) = &self.scope {
+            check_selector("scope", scope, &mut found);
+        }
         self.pace_problems(&mut found);
         self.retry_problems(&mut found);
         self.wave_problems(&mut found);

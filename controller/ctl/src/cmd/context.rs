@@ -48,22 +48,21 @@ fn list(session: &Session) -> Outcome<()> {
     let rows: Vec<(Context, bool, Option<jiff::Timestamp>)> = contexts
         .all()
         .map(|(context, current)| {
-            let ends = context
-                .load_identity()
-                .ok()
-                .map(|identity| identity.facts().not_after);
+            let identity = context.load_identity().ok();
+            let ends = identity.map(|identity| identity.facts().not_after);
             (context, current, ends)
         })
         .collect();
     session.screen.show(|| as_json(&rows), |view| {
-        let told = |ends: &Option<jiff::Timestamp>| match ends {
+        let told = |context: &Context, ends: &Option<jiff::Timestamp>| match ends {
+            None if context.token.exists() => "a token in its place".to_owned(),
             Some(ends) if *ends < view.now => "over: enrol again".to_owned(),
             Some(ends) => format!("until {}", render::instant(*ends)),
             None => "unreadable: enrol again".to_owned(),
         };
         let rows: Vec<_> = rows
             .iter()
-            .map(|(context, current, ends)| (context.clone(), *current, told(ends)))
+            .map(|(context, current, ends)| (context.clone(), *current, told(context, ends)))
             .collect();
         if rows.is_empty() { "there is no context; make one: comber init --controller https://HOST:7443 --token-file FILE\n".to_owned() } else { render::contexts(view, &rows) }
     })
@@ -77,6 +76,11 @@ fn as_json(rows: &[(Context, bool, Option<jiff::Timestamp>)]) -> json::Contexts 
             controller: context.entry.controller.clone(),
             operator: context.entry.operator.clone(),
             certificate_ends: ends.map(render::instant),
+            proof: if context.token.exists() {
+                "token"
+            } else {
+                "certificate"
+            },
         };
     json::Contexts {
         contexts: rows.iter().map(context).collect(),

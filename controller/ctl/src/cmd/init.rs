@@ -1,4 +1,4 @@
-//! `comber init`: a token becomes an operator's identity and a context.
+//! `comber init`: a token becomes an operator's identity and a context; a bearer token becomes a context as it is.
 //!
 //! Touches the configuration directory and, without an identity yet, the controller. Invariant: the controller is
 //! believed only when its CA is the one that the token names, and the private key never leaves this machine.
@@ -6,7 +6,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use comber_proto::access::v1::GetOperatorRequest;
 use comber_proto::enrolment::v1::{EnrolRequest, IdentityKind};
+use comber_runtime::bearer::{self, BearerToken};
 use comber_runtime::fsx;
 use comber_runtime::identity::{Identity, PrivateKey, make_csr};
 use comber_runtime::peer::PeerIdentity;
@@ -25,8 +27,9 @@ const TOKEN_FILE_MAX: u64 = 4096;
 
 /// Enrols as an operator: makes a key here, gets a certificate for it, and keeps both as a context.
 ///
-/// The token comes from another operator (comber token create --operator) or, for the first one, from the controller's
-/// own command. Running it again with a new token replaces an identity that is over.
+/// The token comes from an admin (comber operator create) or, for the first one, from the controller's own command.
+/// Running it again with a new token replaces an identity that is over. With an operator's bearer token (comber operator
+/// token create) the context holds that token in place of a key and certificate.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   comber init --controller https://comber.example:7443 --token-file token
@@ -53,7 +56,13 @@ pub(crate) struct InitArgs {
 
 /// Enrols and saves.
 pub(crate) async fn run(args: InitArgs, session: &Session) -> Outcome<()> {
-    let token = read_token(&args)?;
+    let text = read_token(&args)?;
+    if text.trim().starts_with(bearer::PREFIX) {
+        return bear(&args, &text, session).await;
+    }
+    let token: Token = text
+        .parse()
+        .map_err(|error: comber_runtime::token::InvalidToken| unusable(&error))?;
     let mut contexts = session.contexts()?;
     let name = session.context.as_deref().unwrap_or(context::DEFAULT);
     context::check_name(name)?;
@@ -81,7 +90,7 @@ pub(crate) async fn run(args: InitArgs, session: &Session) -> Outcome<()> {
         context: name,
         controller: &entry.controller,
         operator: &entry.operator,
-        certificate_ends: render::instant(ends),
+        certificate_ends: Some(render::instant(ends)),
     };
     session.screen.show(
         || &done,
@@ -99,7 +108,8 @@ struct Done<'a> {
     context: &'a str,
     controller: &'a str,
     operator: &'a str,
-    certificate_ends: String,
+    /// `null` where a token proves the operator.
+    certificate_ends: Option<String>,
 }
 
 fn controller_of(args: &InitArgs, contexts: &Contexts, name: &str) -> Outcome<String> {
@@ -119,22 +129,58 @@ fn controller_of(args: &InitArgs, contexts: &Contexts, name: &str) -> Outcome<St
     }
 }
 
-fn read_token(args: &InitArgs) -> Outcome<Token> {
-    let wrong = |error: &comber_runtime::token::InvalidToken| {
-        CliError::usage("the token cannot be used").because(error.to_string())
+fn unusable(error: &dyn std::fmt::Display) -> CliError {
+    CliError::usage("the token cannot be used").because(error.to_string())
+}
+
+/// Makes a context of an operator's token, once the controller has told whom it proves.
+async fn bear(args: &InitArgs, text: &str, session: &Session) -> Outcome<()> {
+    let doing = "use the operator's token";
+    let token: BearerToken = text
+        .parse()
+        .map_err(|error: bearer::InvalidBearer| unusable(&error))?;
+    let mut contexts = session.contexts()?;
+    let name = session.context.as_deref().unwrap_or(context::DEFAULT);
+    context::check_name(name)?;
+    let (url, controller) = context::address(&controller_of(args, &contexts, name)?)?;
+    let client = session.with_token(&url, &token).await?;
+    let request = GetOperatorRequest::default();
+    let answer = client.answered(doing, client.access().get_operator(request).await)?;
+    let operator = super::promised(doing, answer.operator)?.name;
+    let entry = Entry {
+        controller,
+        operator,
     };
-    let text = match (&args.token, &args.token_file) {
-        (Some(token), _) => token.clone(),
-        (None, Some(path)) if path.as_os_str() == "-" => crate::toml_file::read(path)?.0,
+    contexts.add_token(name, entry.clone(), &token)?;
+    let done = Done {
+        context: name,
+        controller: &entry.controller,
+        operator: &entry.operator,
+        certificate_ends: None,
+    };
+    session.screen.show(
+        || &done,
+        |_| {
+            format!(
+                "{} at {} by a token (context {name})\n",
+                entry.operator, entry.controller
+            )
+        },
+    )
+}
+
+fn read_token(args: &InitArgs) -> Outcome<String> {
+    match (&args.token, &args.token_file) {
+        (Some(token), _) => Ok(token.clone()),
+        (None, Some(path)) if path.as_os_str() == "-" => Ok(crate::toml_file::read(path)?.0),
         (None, Some(path)) => {
             let bytes = fsx::read_limited(path, TOKEN_FILE_MAX).map_err(|error| {
                 CliError::configuration("cannot read the token").caused_by(&error)
             })?;
-            String::from_utf8_lossy(&bytes).into_owned()
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
         }
-        (None, None) => String::new(),
-    };
-    text.parse().map_err(|error| wrong(&error))
+        (None, None) => Ok(String::new()),
+    }
 }
 
 async fn enrol(client: &Client, token: &Token, name: &str) -> Outcome<Identity> {
@@ -154,8 +200,9 @@ async fn enrol(client: &Client, token: &Token, name: &str) -> Outcome<Identity> 
             .hints
             .retain(|hint| hint != crate::status::ENROL_AGAIN);
         match error.exit {
-            crate::exit::Exit::NotPermitted => error
-                .hint("another operator makes a new token with: comber token create --operator"),
+            crate::exit::Exit::NotPermitted => {
+                error.hint("an admin makes the operator and its token with: comber operator create")
+            }
             _ => error,
         }
     })?;

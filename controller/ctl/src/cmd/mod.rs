@@ -2,6 +2,7 @@
 //!
 //! Invariant: a command that changes something says in its result what it changed.
 
+pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod certificate;
 pub(crate) mod completion;
@@ -12,6 +13,7 @@ pub(crate) mod help;
 pub(crate) mod host;
 pub(crate) mod init;
 pub(crate) mod key;
+pub(crate) mod operator;
 pub(crate) mod release;
 pub(crate) mod repo;
 pub(crate) mod rollout;

@@ -3,6 +3,7 @@
 //! Pure: width, colour and the present moment come in with the [`View`]. Invariant: without colour nothing is lost, and
 //! no line of a table is wider than the view where the view has a width.
 
+mod audit;
 mod budget;
 mod context;
 mod error;
@@ -10,6 +11,7 @@ mod event;
 mod freeze;
 mod host;
 pub(crate) mod json;
+mod operator;
 mod outcomes;
 mod packages;
 mod plan;
@@ -24,12 +26,14 @@ mod token;
 mod watch;
 mod why;
 
+pub(crate) use audit::audit_entry;
 pub(crate) use budget::{budget, budget_set, budgets};
 pub(crate) use context::contexts;
 pub(crate) use error::error;
 pub(crate) use event::{event_line, events};
 pub(crate) use freeze::{freeze_added, freezes};
 pub(crate) use host::{host, hosts, members};
+pub(crate) use operator::{operator, operator_note, operator_token_note, operators};
 pub(crate) use packages::packages;
 pub(crate) use plan::plan;
 pub(crate) use release::{built, published, release, releases};

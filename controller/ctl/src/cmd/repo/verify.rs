@@ -7,7 +7,7 @@ use comber_trust::{Directory, Listing, Record};
 use serde::Serialize;
 
 use super::workshop::{RepoArg, place};
-use crate::error::{CliError, Outcome, failed};
+use crate::error::{CliError, Outcome};
 use crate::exit::Exit;
 use crate::render;
 use crate::session::Session;

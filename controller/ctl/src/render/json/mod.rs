@@ -8,6 +8,7 @@ mod event;
 mod explain;
 mod freeze;
 mod host;
+mod operator;
 mod packages;
 mod release;
 mod repository;
@@ -19,6 +20,7 @@ pub(crate) use event::Event;
 pub(crate) use explain::{HostExplanation, RolloutExplanation};
 pub(crate) use freeze::{AddedFreeze, Freeze, Freezes};
 pub(crate) use host::{Changed, Host, HostDetail, Hosts};
+pub(crate) use operator::{NewOperator, NewOperatorToken, Operator, Operators};
 pub(crate) use packages::HostPackages;
 pub(crate) use release::{Built, Published, Release, Releases};
 pub(crate) use repository::Repository;
@@ -40,8 +42,10 @@ pub(crate) struct Context {
     pub(crate) controller: String,
     /// The operator there.
     pub(crate) operator: String,
-    /// When the operator's certificate ends; `null` where it cannot be read.
+    /// When the operator's certificate ends; `null` where it cannot be read or a token stands in its place.
     pub(crate) certificate_ends: Option<String>,
+    /// `certificate` or `token`.
+    pub(crate) proof: &'static str,
 }
 
 /// All contexts.
