@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod gates;
 pub mod metrics;
 pub mod pki;
 pub mod serve;

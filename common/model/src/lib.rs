@@ -35,5 +35,7 @@ pub use hold::Hold;
 pub use host::{AgentState, Host, HostStatus, Installed, Link};
 pub use invalid::Invalid;
 pub use labels::Labels;
-pub use names::{FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, Version};
+pub use names::{
+    FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, SourceName, Version,
+};
 pub use report::{Report, ReportResult};

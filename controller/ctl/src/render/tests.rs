@@ -5,7 +5,7 @@ use comber_proto::enrolment::v1::{IdentityKind, Token};
 use comber_proto::freeze::v1::{AddFreezeResponse, Freeze, FreezeTime};
 use comber_proto::host::v1::{ExplainHostResponse, GetHostResponse, ListPackagesResponse};
 use comber_proto::rollout::v1::{
-    AwaitFenceResponse, ExplainRolloutResponse, PreviewExcluded, PreviewRolloutResponse,
+    AwaitFenceResponse, Coverage, ExplainRolloutResponse, PreviewExcluded, PreviewRolloutResponse,
     PreviewSpan, PreviewTimes, PreviewWave, RolloutState,
 };
 use console::measure_text_width;
@@ -129,6 +129,14 @@ fn plans() {
         already: 2,
         disconnected: 1,
         starts_at: ago(-7200),
+        coverage: Some(Coverage {
+            covered: 9,
+            environments: 11,
+            missing: vec![
+                "kernel 5.10.0-8 (3 hosts)".to_owned(),
+                "labels.role cache (1 hosts)".to_owned(),
+            ],
+        }),
         times: vec![
             PreviewTimes {
                 zone: "Europe/Berlin".to_owned(),

@@ -4,6 +4,7 @@
 //! same way would prove nothing. It compares the input with what the plan leaves behind.
 
 mod after;
+mod gates;
 mod hosts;
 mod members;
 mod rollouts;

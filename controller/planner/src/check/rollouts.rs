@@ -8,8 +8,8 @@ use std::time::Duration;
 use comber_model::rollout::{Member, MemberState, Outcome, Outcomes, Rollout, RolloutState};
 use comber_model::{Amount, RolloutId};
 
-use super::Findings;
 use super::after::{After, may_be_down};
+use super::{Findings, gates};
 
 pub(super) fn check(after: &After<'_>, findings: &mut Findings) {
     let changed = after.plan.rollouts.iter().map(|rollout| rollout.id);
@@ -22,9 +22,10 @@ pub(super) fn check(after: &After<'_>, findings: &mut Findings) {
         };
         let members = after.members(id);
         outcomes(after, id, &members, findings);
-        state(&view.rollout, rollout, findings);
+        state(after, &view.rollout, rollout, findings);
         waves(after, &view.rollout, rollout, &members, findings);
         budget(rollout, &members, findings);
+        gates::check(after, &view.rollout, rollout, &members, findings);
         in_flight(after, rollout, &members, findings);
     }
 }
@@ -49,7 +50,7 @@ fn outcomes(after: &After<'_>, id: RolloutId, members: &[&Member], findings: &mu
     }
 }
 
-fn state(old: &Rollout, new: &Rollout, findings: &mut Findings) {
+fn state(after: &After<'_>, old: &Rollout, new: &Rollout, findings: &mut Findings) {
     use RolloutState as S;
     let allowed = old.state == new.state
         || matches!(
@@ -58,7 +59,8 @@ fn state(old: &Rollout, new: &Rollout, findings: &mut Findings) {
                 | (S::Completed | S::Halted | S::Aborted, S::RollingBack)
                 | (S::Completed, S::Halted)
                 | (S::RollingBack, S::Halted | S::Aborted)
-        );
+        )
+        || (old.state, new.state) == (S::Running, S::Paused) && gates::may_pause(after, old);
     if !allowed {
         let text = format!(
             "{} goes from {} to {} by itself",
@@ -195,13 +197,14 @@ fn budget(rollout: &Rollout, members: &[&Member], findings: &mut Findings) {
     let present = members.iter().filter(|m| is_present(m)).count();
     let limit = &rollout.spec.budget.failures;
     let finished = failed + succeeded;
-    let is_spent = match limit.max {
-        Amount::Count(count) => failed > count as usize,
-        Amount::Percent(percent) => {
-            finished >= present.min(limit.min_sample as usize)
-                && failed > percent.of_rounded_down(finished)
-        }
-    };
+    let is_spent = limit.max_hosts.is_some_and(|most| failed > most as usize)
+        || match limit.max {
+            Amount::Count(count) => failed > count as usize,
+            Amount::Percent(percent) => {
+                finished >= present.min(limit.min_sample as usize)
+                    && failed > percent.of_rounded_down(finished)
+            }
+        };
     if is_spent {
         let text = format!(
             "{} runs on though {failed} of {finished} hosts failed",
@@ -225,6 +228,8 @@ fn in_flight(after: &After<'_>, rollout: &Rollout, members: &[&Member], findings
         let max = spec
             .and_then(|s| s.max_in_flight)
             .unwrap_or(rollout.spec.pace.max_in_flight);
+        let ramp = spec.and_then(|s| s.ramp);
+        let grown = ramp.map_or(usize::MAX, |ramp| gates::grown(ramp, &of_wave, present));
         let down = |member: &Member| {
             after
                 .host(&member.host)
@@ -236,9 +241,9 @@ fn in_flight(after: &After<'_>, rollout: &Rollout, members: &[&Member], findings
             .filter_map(|m| after.old_member(id, &m.host))
             .filter(|m| down(m))
             .count();
-        if now > max.limit(present).max(before) {
+        if now > max.limit(present).min(grown).max(before) {
             let text = format!(
-                "{now} hosts of wave {} of {id} are in flight, at most {max} may be",
+                "{now} hosts of wave {} of {id} are in flight, at most {max} may be, and {grown} by the ramp",
                 wave + 1
             );
             findings.fatal(id, text);

@@ -88,8 +88,8 @@ fn give(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
     for (wave, _, host, nonce, life) in asking {
         let down = in_flight.entry(wave).or_insert(0);
         let index = usize::from(wave);
-        let present = scratch.tally(id).wave(index).present() as usize;
-        let (_, limit) = gate::in_flight_limit(&scratch.rollout(id).spec, index, present);
+        let counts = scratch.tally(id).wave(index);
+        let (_, limit) = gate::in_flight_limit(&scratch.rollout(id).spec, index, &counts);
         let Some(member) = scratch.member(id, host).cloned() else {
             continue;
         };

@@ -13,6 +13,7 @@ mod fleet;
 mod hostile;
 mod preview;
 mod properties;
+mod representative;
 mod scale;
 mod scenarios;
 mod script;

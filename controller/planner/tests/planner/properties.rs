@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use comber_model::calendar::{Stretch, Zone, ZoneChoice};
 use comber_model::rollout::{
     AttemptClock, CountsAs, MemberState, Outcome, Outcomes, Priority, RollBack, RolloutState,
-    WayBack,
+    Verdict, WayBack,
 };
 use comber_model::{Action, FailureClass, Grant, HostId, Link, RolloutId};
-use comber_planner::{Plan, PlanInput, RolloutView, explain_host, explain_rollout, outcomes, plan};
+use comber_planner::{
+    Plan, PlanInput, RolloutView, asked, explain_host, explain_rollout, outcomes, plan,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
@@ -90,6 +92,74 @@ proptest! {
         }, nothing);
     }
 
+    /// Told by the questions and answers themselves, beside what `check` says of every plan.
+    #[test]
+    fn no_wave_opens_before_everybody_asked_says_pass(case in case()) {
+        explore(&case, |world, plan| {
+            for rollout in plan.rollouts.iter().filter(|r| r.state != RolloutState::Completed) {
+                let old = &world.view(rollout.id).rollout;
+                for (index, wave) in rollout.waves.iter().enumerate() {
+                    let was_open = old.waves.get(index).is_some_and(|wave| wave.opened_at.is_some());
+                    let gate = &rollout.spec.waves[index].gate;
+                    let binding = gate.questions().filter(|question| !gate.is_dry(*question)).count();
+                    if was_open || wave.opened_at.is_none() || binding == 0 {
+                        continue;
+                    }
+                    let round = wave.round.as_ref().expect("it was asked");
+                    let said: Vec<Verdict> = round.answers.iter().map(|answer| answer.verdict).collect();
+                    assert_eq!(said, [Verdict::Pass], "wave {index} opens");
+                }
+            }
+        }, nothing);
+    }
+
+    /// A fail, an answer that never comes and one that is not clear each lead to something: none holds a wave for ever.
+    #[test]
+    fn no_question_stays_open_for_ever(case in case()) {
+        let mut world = explore(&case, no_plan, nothing);
+        world.advance(std::time::Duration::from_hours(24));
+        prop_assert!(asked(&world.input, world.now).is_empty());
+        for view in world.input.rollouts.values() {
+            let rounds = view.rollout.waves.iter().filter(|wave| wave.opened_at.is_none());
+            let waits = rounds.filter(|wave| wave.round.is_some()).count();
+            let stopped = view.rollout.state != RolloutState::Running;
+            prop_assert!(waits == 0 || stopped, "{:?}", view.rollout.state);
+        }
+    }
+
+    /// The sizes of the steps are added up here, as people would do it by hand.
+    #[test]
+    fn a_ramp_gives_no_permit_beyond_its_step(case in case()) {
+        explore(&case, |world, plan| {
+            for (id, member) in &plan.members {
+                let spec = &world.view(*id).rollout.spec;
+                let old = world.view(*id).members.get(&member.host);
+                let is_new = member.grant.is_some() && old.is_none_or(|old| old.grant != member.grant);
+                let Some(ramp) = spec.waves[usize::from(member.wave)].ramp.filter(|_| is_new) else {
+                    continue;
+                };
+                let mut members = world.view(*id).members.clone();
+                let changed = plan.members.iter().filter(|(other, _)| other == id);
+                members.extend(changed.map(|(_, member)| (member.host.clone(), member.clone())));
+                let moved = members.values().filter(|m| {
+                    m.wave == member.wave && m.state == MemberState::Succeeded { already: false }
+                });
+                let moved = moved.count();
+                let (mut step, mut until) = (ramp.start as usize, ramp.start as usize);
+                while moved >= until {
+                    step *= ramp.factor as usize;
+                    until += step;
+                }
+                let given = members.values().filter(|m| {
+                    let before = world.view(*id).members.get(&m.host);
+                    m.wave == member.wave && m.grant.is_some() && before.is_none_or(|b| b.grant.is_none())
+                });
+                let given = given.count();
+                assert!(given <= step, "{given} permits at once after {moved} successes");
+            }
+        }, nothing);
+    }
+
     #[test]
     fn never_exceeds_failure_budget_by_more_than_in_flight(case in case()) {
         let mut case = case;
@@ -157,6 +227,7 @@ proptest! {
                 rollouts: rollouts.map(|(id, view)| (*id, fresh(view))).collect(),
                 releases: world.input.releases.clone(),
                 freezes: world.input.freezes.clone(),
+                sources: world.input.sources.clone(),
                 changed: world.input.changed.clone(),
             };
             assert_eq!(&plan(&input, world.now).0, made);
@@ -367,6 +438,8 @@ fn random_cases_reach_every_state_and_end() {
         "failed(health)",
         "failed(silent)",
         "failed(timeout)",
+        "gate_answered",
+        "gate_asked",
         "host_rolled_back",
         "outcome_changed",
         "pending",
@@ -393,7 +466,12 @@ fn random_cases_reach_every_state_and_end() {
         "backoff",
         "draft",
         "frozen",
+        "gate_asked",
+        "gate_coverage",
+        "gate_healthy",
+        "gate_inconclusive",
         "gate_success",
+        "gate_undecided",
         "halted",
         "host_busy",
         "host_silent",
@@ -404,6 +482,7 @@ fn random_cases_reach_every_state_and_end() {
         "scheduled",
         "soaking",
         "wave_closed",
+        "wave_scheduled",
         "window",
         "working",
         "zone_unknown",
