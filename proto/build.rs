@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "agent",
+    "budget",
     "enrolment",
     "event",
     "freeze",

@@ -50,6 +50,8 @@ pub struct ControllerSettings {
     pub data_dir: PathBuf,
     /// Where monitoring scrapes.
     pub metrics: MetricsSettings,
+    /// Where hosts without agent ask before they reboot.
+    pub fleet_lock: FleetLockSettings,
     /// The bytes of releases.
     pub artifacts: ArtifactSettings,
     /// How long certificates live.
@@ -82,6 +84,15 @@ pub struct SourceSettings {
 pub struct MetricsSettings {
     /// A plain listener.
     pub listen: SocketAddr,
+}
+
+/// `[fleet_lock]`.
+#[derive(Debug, Clone, Copy)]
+pub struct FleetLockSettings {
+    /// A listener of its own; off where absent.
+    pub listen: Option<SocketAddr>,
+    /// Whether it speaks TLS, with the server's certificate.
+    pub tls: bool,
 }
 
 /// `[artifacts]`.
@@ -137,6 +148,7 @@ impl Settings for ControllerSettings {
         }
         let data_dir = section.value("data_dir", PathBuf::from(DEFAULT_DATA_DIR));
         let metrics = section.table("metrics");
+        let fleet_lock = section.table("fleet_lock");
         let artifacts = section.table("artifacts");
         let certificates = section.table("certificates");
         let limits = section.table("limits");
@@ -147,6 +159,7 @@ impl Settings for ControllerSettings {
             names,
             data_dir,
             metrics: metrics?,
+            fleet_lock: fleet_lock?,
             artifacts: artifacts?,
             certificates: certificates?,
             limits: limits?,
@@ -161,6 +174,15 @@ impl Settings for MetricsSettings {
         Some(Self {
             listen: address(section, "listen", DEFAULT_METRICS_LISTEN)?,
         })
+    }
+}
+
+impl Settings for FleetLockSettings {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let listen = section.optional("listen");
+        // Plain text would let anybody on the way learn the ids, and give locks back in other hosts' names.
+        let tls = section.value("tls", true);
+        Some(Self { listen, tls })
     }
 }
 

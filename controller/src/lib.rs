@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod fleet_lock;
 pub mod gates;
 pub mod metrics;
 pub mod pki;

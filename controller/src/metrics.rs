@@ -5,8 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use comber_model::rollout::{Outcomes, RolloutState};
-use comber_model::{AgentState, RolloutId};
+use comber_model::{AgentState, BarReason, RolloutId};
+use comber_planner::{DomainState, budget_domains};
 use comber_runtime::metrics::Metrics;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -29,6 +31,7 @@ pub struct ServeMetrics {
     /// Bytes of uploads taken in.
     pub received: Counter,
     refused: Family<Labels, Counter>,
+    cut: Family<Labels, Counter>,
     uploads: Family<Labels, Counter>,
     packages: Family<Labels, Counter>,
 }
@@ -66,7 +69,17 @@ impl ServeMetrics {
             "Connections refused in or just after their TLS handshake, by reason",
             own.refused.clone(),
         );
+        registry.register(
+            "comber_connections_cut",
+            "Connections ended because their peer is let in no more or its certificate is over, by reason",
+            own.cut.clone(),
+        );
         own
+    }
+
+    /// Counts a connection that was cut; `reason` is of a fixed set.
+    pub(crate) fn cut(&self, reason: &'static str) {
+        self.cut.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// Counts a refused connection; `reason` is of a fixed set.
@@ -142,6 +155,26 @@ impl crate::store::Observer for StateMetrics {
     }
 }
 
+/// What is counted of one budget.
+#[derive(Debug, Clone, Copy, Default)]
+struct BudgetFigures {
+    down: u32,
+    domains: u32,
+    full: u32,
+}
+
+impl BudgetFigures {
+    fn of(domains: &[DomainState]) -> Self {
+        let full = domains.iter().filter(|domain| domain.down >= domain.limit);
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            down: domains.iter().map(|domain| domain.down).sum(),
+            domains: count(domains.len()),
+            full: count(full.count()),
+        }
+    }
+}
+
 /// Counts of hosts and rollouts, taken from the world at each scrape.
 #[derive(Debug)]
 pub struct WorldCollector {
@@ -153,9 +186,13 @@ pub struct WorldCollector {
 #[derive(Debug, Clone, Default)]
 struct Figures {
     hosts: Vec<(&'static str, u32)>,
+    barred: Vec<(&'static str, u32)>,
     agents: Vec<(&'static str, u32)>,
     rollouts: Vec<(&'static str, u32)>,
     outcomes: Vec<(RolloutId, Outcomes)>,
+    budgets: Vec<(String, BudgetFigures)>,
+    locks: u32,
+    due: Vec<(RolloutId, i64, bool)>,
     streams: u32,
     generation: u64,
 }
@@ -173,15 +210,16 @@ impl WorldCollector {
     fn figures(&self) -> Figures {
         let mut last = self.last.lock();
         if let Some(world) = self.core.glance() {
-            *last = Figures::of(&world);
+            *last = Figures::of(&world, world.now());
         }
         last.clone()
     }
 }
 
 impl Figures {
-    fn of(world: &World) -> Self {
+    fn of(world: &World, now: Timestamp) -> Self {
         let mut hosts = [("connected", 0), ("disconnected", 0), ("retired", 0)];
+        let mut barred = [(BarReason::Revoked, 0), (BarReason::Cloned, 0)];
         let mut agents: Vec<(&str, u32)> = AgentState::ALL.map(|s| (s.as_str(), 0)).to_vec();
         for view in world.input.hosts.values() {
             let index = match (view.host.retired_at, view.link.is_up()) {
@@ -190,13 +228,17 @@ impl Figures {
                 (None, false) => 1,
             };
             hosts[index].1 += 1;
+            let reason = view.host.barred.as_ref().map(|barred| barred.reason);
+            if let Some(slot) = barred.iter_mut().find(|(name, _)| Some(*name) == reason) {
+                slot.1 += 1;
+            }
             let state = view.status.as_ref().map(|status| status.state.as_str());
             if let Some(slot) = agents.iter_mut().find(|(name, _)| Some(*name) == state) {
                 slot.1 += 1;
             }
         }
         let mut rollouts: Vec<(&str, u32)> = RolloutState::ALL.map(|s| (s.as_str(), 0)).to_vec();
-        let (mut outcomes, mut over) = (Vec::new(), 0);
+        let (mut outcomes, mut due, mut over) = (Vec::new(), Vec::new(), 0);
         for view in world.input.rollouts.values().rev() {
             let state = view.rollout.state;
             if let Some(slot) = rollouts
@@ -209,12 +251,22 @@ impl Figures {
             if !state.is_over() || over <= OVER_MAX {
                 outcomes.push((view.rollout.id, view.outcomes()));
             }
+            if let Some(at) = view.rollout.due_at().filter(|_| !state.is_over()) {
+                let is_overdue = view.rollout.overdue_at.is_some();
+                due.push((view.rollout.id, at.as_second(), is_overdue));
+            }
         }
         Self {
             hosts: hosts.to_vec(),
+            barred: barred
+                .map(|(reason, count)| (reason.as_str(), count))
+                .to_vec(),
             agents,
             rollouts,
             outcomes,
+            budgets: budgets(world, now),
+            locks: u32::try_from(world.input.hosts.locks().len()).unwrap_or(u32::MAX),
+            due,
             streams: u32::try_from(world.streams()).unwrap_or(u32::MAX),
             generation: world.input.generation.0,
         }
@@ -231,6 +283,8 @@ impl Collector for WorldCollector {
             "Hosts by whether they are connected",
             &figures.hosts,
         )?;
+        let help = "Hosts that are let in no more, by why";
+        family(encoder, "comber_hosts_barred", help, &figures.barred)?;
         let help = "Hosts by the state that their agent last told";
         family(encoder, "comber_agents", help, &figures.agents)?;
         family(
@@ -241,11 +295,91 @@ impl Collector for WorldCollector {
         )?;
         let help = "Selected hosts by rollout and outcome; the five of a rollout add up to all";
         outcomes(encoder, "comber_rollout_hosts", help, &figures.outcomes)?;
+        let of = |of: fn(&BudgetFigures) -> u32| {
+            let counts = figures
+                .budgets
+                .iter()
+                .map(|(name, one)| (name.clone(), of(one).into()));
+            counts.collect::<Vec<(String, i64)>>()
+        };
+        let help = "Hosts and locks that are or may be down, by disruption budget";
+        labelled(
+            encoder,
+            "comber_budget_down",
+            help,
+            "budget",
+            &of(|one| one.down),
+        )?;
+        let help = "Failure domains by disruption budget";
+        labelled(
+            encoder,
+            "comber_budget_domains",
+            help,
+            "budget",
+            &of(|one| one.domains),
+        )?;
+        let help =
+            "Failure domains without room for one more host to go down, by disruption budget";
+        labelled(
+            encoder,
+            "comber_budget_domains_full",
+            help,
+            "budget",
+            &of(|one| one.full),
+        )?;
+        let help = "Locks that hosts without agent hold";
+        gauge(encoder, "comber_locks", help, u64::from(figures.locks))?;
+        let due = |of: fn(&(RolloutId, i64, bool)) -> i64| {
+            let due = figures.due.iter().map(|one| (one.0.to_string(), of(one)));
+            due.collect::<Vec<(String, i64)>>()
+        };
+        let help = "When a rollout that is not over is due, by rollout";
+        labelled(
+            encoder,
+            "comber_rollout_due_timestamp_seconds",
+            help,
+            "rollout",
+            &due(|one| one.1),
+        )?;
+        let help = "1 for a rollout that is not over and past its due date, else 0, by rollout";
+        labelled(
+            encoder,
+            "comber_rollout_overdue",
+            help,
+            "rollout",
+            &due(|one| one.2.into()),
+        )?;
         let help = "Streams of hosts that are up";
         gauge(encoder, "comber_streams", help, u64::from(figures.streams))?;
         let help = "Generation of the last committed plan";
         gauge(encoder, "comber_plan_generation", help, figures.generation)
     }
+}
+
+fn budgets(world: &World, now: Timestamp) -> Vec<(String, BudgetFigures)> {
+    let input = &world.input;
+    let budgets = input.hosts.budgets().map(|budget| {
+        let domains = budget_domains(input, &budget.name, now);
+        (budget.name.to_string(), BudgetFigures::of(&domains))
+    });
+    budgets.collect()
+}
+
+/// One gauge for each name.
+fn labelled(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(String, i64)],
+) -> Result<(), fmt::Error> {
+    let kind = ConstGauge::new(0_i64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (of, value) in values {
+        let labels = [(label, of.as_str())];
+        ConstGauge::new(*value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn gauge(

@@ -26,10 +26,10 @@ macro_rules! area {
 
 pub mod comber {
     //! The packages, nested as in the proto files so that generated code finds its neighbours.
-    area! { agent enrolment event freeze host release rollout }
+    area! { agent budget enrolment event freeze host release rollout }
 }
 
-pub use comber::{agent, enrolment, event, freeze, host, release, rollout};
+pub use comber::{agent, budget, enrolment, event, freeze, host, release, rollout};
 
 /// Every descriptor, encoded, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Zone;
-use crate::{AgentState, Amount, Percent, ReleaseId, RolloutId, duration};
+use crate::rollout::RolloutState;
+use crate::{AgentState, Amount, BudgetName, Percent, ReleaseId, RolloutId, duration};
 
 /// Why something does not move, and when that can change by itself at the earliest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +125,23 @@ pub enum Hold {
     },
     /// Windows or freezes count by the host's own clock, and its zone is not known here.
     ZoneUnknown { zone: String },
+    /// As many hosts of a failure domain are down, for whatever reason, as a disruption budget lets be; `who` names the
+    /// first of them and why.
+    DisruptionBudget {
+        budget: BudgetName,
+        domain: String,
+        down: u32,
+        max: Amount,
+        limit: u32,
+        who: Vec<String>,
+    },
+    /// As many hosts of a failure domain are down for this rollout as its wave lets be.
+    Spread { domain: String, down: u32, max: u32 },
+    /// Another rollout must be completed first.
+    AfterRollout {
+        rollout: RolloutId,
+        state: Option<RolloutState>,
+    },
 }
 
 /// A soak's length, for display.
@@ -160,6 +178,9 @@ impl Hold {
             Self::Window { .. } => "window",
             Self::Frozen { .. } => "frozen",
             Self::ZoneUnknown { .. } => "zone_unknown",
+            Self::DisruptionBudget { .. } => "disruption_budget",
+            Self::Spread { .. } => "spread",
+            Self::AfterRollout { .. } => "after_rollout",
         }
     }
 
@@ -190,7 +211,10 @@ impl Hold {
             | Self::InFlight { .. }
             | Self::HostBusy { .. }
             | Self::Requires { .. }
-            | Self::ZoneUnknown { .. } => None,
+            | Self::ZoneUnknown { .. }
+            | Self::DisruptionBudget { .. }
+            | Self::Spread { .. }
+            | Self::AfterRollout { .. } => None,
         }
     }
 }
@@ -345,6 +369,39 @@ impl fmt::Display for Hold {
                 f,
                 "its time zone {zone:?} is not known, so no window of it is; set one with: comber host label HOST timezone=Europe/Berlin"
             ),
+            Self::DisruptionBudget {
+                budget,
+                domain,
+                down,
+                max,
+                limit,
+                who,
+            } => {
+                write!(
+                    f,
+                    "budget {budget}, {domain}: {down} down, at most {limit} ({max}) may be: {}",
+                    who.join(", ")
+                )?;
+                let more = down.saturating_sub(u32::try_from(who.len()).unwrap_or(u32::MAX));
+                if more > 0 {
+                    write!(f, ", {more} more")?;
+                }
+                Ok(())
+            }
+            Self::Spread { domain, down, max } => write!(
+                f,
+                "{domain}: {down} down for this rollout, at most {max} may be"
+            ),
+            Self::AfterRollout { rollout, state } => match state {
+                Some(state) => write!(
+                    f,
+                    "rollout {rollout} must be completed first; it is {state}"
+                ),
+                None => write!(
+                    f,
+                    "rollout {rollout} must be completed first, and there is none of that number"
+                ),
+            },
         }
     }
 }

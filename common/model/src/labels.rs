@@ -73,7 +73,7 @@ impl TryFrom<BTreeMap<String, String>> for Labels {
     }
 }
 
-fn check_key(key: &str) -> Result<(), Invalid> {
+pub(crate) fn check_key(key: &str) -> Result<(), Invalid> {
     let letters = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let first = key
         .bytes()

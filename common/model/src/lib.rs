@@ -7,6 +7,7 @@ pub mod amount;
 pub mod assignment;
 pub mod calendar;
 pub mod digest;
+pub mod disruption;
 pub mod duration;
 pub mod event;
 pub mod facts;
@@ -32,10 +33,13 @@ pub use digest::Digest;
 pub use facts::Facts;
 pub use failure::{Failure, FailureClass};
 pub use hold::Hold;
-pub use host::{AgentState, Host, HostStatus, Installed, Link};
+pub use host::{
+    AgentState, BarReason, Barred, Host, HostStatus, Installed, IssuedCertificate, Link,
+};
 pub use invalid::Invalid;
 pub use labels::Labels;
 pub use names::{
-    FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, SourceName, Version,
+    BudgetName, FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, SourceName,
+    Version,
 };
 pub use report::{Report, ReportResult};

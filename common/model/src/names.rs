@@ -16,6 +16,8 @@ pub const RELEASE_NAME_MAX: usize = 64;
 pub const FREEZE_NAME_MAX: usize = 64;
 /// Longest name of a source of verdicts in bytes.
 pub const SOURCE_NAME_MAX: usize = 64;
+/// Longest name of a disruption budget in bytes.
+pub const BUDGET_NAME_MAX: usize = 64;
 /// Longest version in bytes; it becomes a directory name on hosts.
 pub const VERSION_MAX: usize = 64;
 
@@ -134,6 +136,15 @@ name!(
     SOURCE_NAME_MAX,
     |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'),
     "lower-case letters, digits, '-' and '_'"
+);
+
+name!(
+    /// What a disruption budget is called.
+    BudgetName,
+    "name",
+    BUDGET_NAME_MAX,
+    |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'),
+    "lower-case letters, digits, '-', '.' and '_'"
 );
 
 /// `name@version`: one published release.

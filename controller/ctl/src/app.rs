@@ -72,9 +72,11 @@ async fn perform(command: Command, session: &Session) -> Outcome<Exit> {
     let done = match command {
         Command::Init(args) => cmd::init::run(args, session).await,
         Command::Token(command) => cmd::token::run(command, session).await,
+        Command::Certificate(command) => cmd::certificate::run(command, session).await,
         Command::Host(command) => cmd::host::run(command, session).await,
         Command::Release(command) => cmd::release::run(command, session).await,
         Command::Rollout(command) => return cmd::rollout::run(command, session).await,
+        Command::Budget(command) => cmd::budget::run(command, session).await,
         Command::Freeze(command) => cmd::freeze::run(command, session).await,
         Command::Why(command) => cmd::why::run(command, session).await,
         Command::Events(args) => cmd::events::run(args, session).await,

@@ -95,7 +95,10 @@ pub(crate) enum Command {
     /// Make, list and revoke enrolment tokens
     #[command(subcommand)]
     Token(cmd::token::TokenCommand),
-    /// List, label and retire hosts
+    /// Revoke certificates
+    #[command(subcommand)]
+    Certificate(cmd::certificate::CertificateCommand),
+    /// List, label, revoke and retire hosts
     #[command(subcommand)]
     Host(cmd::host::HostCommand),
     /// Build and publish releases
@@ -107,6 +110,9 @@ pub(crate) enum Command {
     /// Say when nothing may move in the whole fleet
     #[command(subcommand)]
     Freeze(cmd::freeze::FreezeCommand),
+    /// Say how many hosts may be down at once
+    #[command(subcommand)]
+    Budget(cmd::budget::BudgetCommand),
     /// Explain why a host or rollout is where it is
     #[command(subcommand)]
     Why(cmd::why::WhyCommand),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use comber_proto::budget::v1::budget_service_client::BudgetServiceClient;
 use comber_proto::enrolment::v1::enrolment_service_client::EnrolmentServiceClient;
 use comber_proto::event::v1::event_service_client::EventServiceClient;
 use comber_proto::freeze::v1::freeze_service_client::FreezeServiceClient;
@@ -104,6 +105,11 @@ impl Client {
     /// Rollouts.
     pub(crate) fn rollouts(&self) -> RolloutServiceClient<Channel> {
         RolloutServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// Disruption budgets.
+    pub(crate) fn budgets(&self) -> BudgetServiceClient<Channel> {
+        BudgetServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
     }
 
     /// Freezes.

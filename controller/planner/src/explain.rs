@@ -4,7 +4,7 @@ use comber_model::rollout::{Member, Outcome, Outcomes, RollBack, RolloutState};
 use comber_model::{Hold, HostId, Link, RolloutId};
 use jiff::Timestamp;
 
-use crate::windows::Leaves;
+use crate::hold::Moment;
 use crate::{Fence, PlanInput, RolloutView, fence, gate, hold};
 
 /// One host in every rollout that it is a member of.
@@ -73,10 +73,10 @@ pub struct WaveExplanation {
 pub fn explain_host(input: &PlanInput, host: &HostId, now: Timestamp) -> Option<HostExplanation> {
     let view = input.hosts.get(host)?;
     let rollouts = input.rollouts.values().rev();
-    let leaves = Leaves::default();
+    let moment = Moment::new(input, now);
     let explain = |rollout: &RolloutView| {
         let member = rollout.members.get(host)?;
-        Some(explain_member(input, rollout, member, (&leaves, now)))
+        Some(explain_member(&moment, rollout, member))
     };
     Some(HostExplanation {
         link: view.link,
@@ -106,14 +106,14 @@ pub fn explain_rollout(
         .filter_map(|host| view.members.get(host))
         .collect();
     members.sort_by_key(|member| (member.wave, member.order));
-    let leaves = Leaves::default();
+    let moment = Moment::new(input, now);
     let members = members
         .into_iter()
-        .map(|member| explain_member(input, view, member, (&leaves, now)));
+        .map(|member| explain_member(&moment, view, member));
     Some(RolloutExplanation {
         state: rollout.state,
         outcomes: view.outcomes(),
-        hold: hold::of_rollout(rollout),
+        hold: hold::of_rollout(input, rollout),
         waves: waves
             .map(|(index, _)| explain_wave(input, view, index, now))
             .collect(),
@@ -123,18 +123,13 @@ pub fn explain_rollout(
     })
 }
 
-fn explain_member(
-    input: &PlanInput,
-    view: &RolloutView,
-    member: &Member,
-    at: (&Leaves, Timestamp),
-) -> MemberExplanation {
+fn explain_member(moment: &Moment<'_>, view: &RolloutView, member: &Member) -> MemberExplanation {
     MemberExplanation {
         rollout: view.rollout.id,
         host: member.host.clone(),
         wave: member.wave,
         outcome: member.outcome(),
-        hold: hold::of_member(input, view, member, at),
+        hold: hold::of_member(moment, view, member),
         roll_back: member.roll_back.clone(),
     }
 }

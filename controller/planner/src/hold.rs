@@ -3,16 +3,43 @@
 //! Where several rules hold something, the outermost is named: what a person would have to lift first. Every member
 //! that has not ended has a hold.
 
+use std::cell::OnceCell;
+
 use comber_model::rollout::{AttemptClock, Member, MemberState, RollBack, Rollout, RolloutState};
 use comber_model::{AgentState, Hold, Link};
 use jiff::Timestamp;
 
+use crate::books::Room;
+use crate::spread::Spreads;
 use crate::steps::{assign, observe};
 use crate::windows::{Leave, Leaves};
-use crate::{HostView, PlanInput, RolloutView, attention, fence, gate, questions, time};
+use crate::{HostView, PlanInput, RolloutView, attention, fence, gate, order, questions, time};
+
+/// What the holds of many members are found from at one moment.
+pub(crate) struct Moment<'a> {
+    pub(crate) input: &'a PlanInput,
+    pub(crate) leaves: Leaves,
+    pub(crate) now: Timestamp,
+    room: OnceCell<Room<'a>>,
+}
+
+impl<'a> Moment<'a> {
+    pub(crate) fn new(input: &'a PlanInput, now: Timestamp) -> Self {
+        Self {
+            input,
+            leaves: Leaves::default(),
+            now,
+            room: OnceCell::new(),
+        }
+    }
+
+    fn room(&self) -> &Room<'a> {
+        self.room.get_or_init(|| Room::now(self.input, self.now))
+    }
+}
 
 /// What holds a rollout as a whole.
-pub(crate) fn of_rollout(rollout: &Rollout) -> Option<Hold> {
+pub(crate) fn of_rollout(input: &PlanInput, rollout: &Rollout) -> Option<Hold> {
     let since = rollout.since;
     match rollout.state {
         RolloutState::Draft => Some(Hold::Draft),
@@ -24,7 +51,9 @@ pub(crate) fn of_rollout(rollout: &Rollout) -> Option<Hold> {
         }
         RolloutState::RollingBack => Some(Hold::RollingBack),
         RolloutState::Running if rollout.waves.is_empty() => {
-            rollout.spec.starts_at().map(|at| Hold::Scheduled { at })
+            let start = rollout.spec.starts_at();
+            let start = start.map(|at| Hold::Scheduled { at });
+            order::waits_for(input, rollout).or(start)
         }
         RolloutState::Running | RolloutState::Completed | RolloutState::Aborted => None,
     }
@@ -61,7 +90,7 @@ pub(crate) fn of_wave(
     (index, now): (usize, Timestamp),
 ) -> Option<Hold> {
     let last = gate::last_open(&view.rollout).map(usize::from);
-    let own = of_rollout(&view.rollout);
+    let own = of_rollout(input, &view.rollout);
     match last {
         _ if own.is_some() => own,
         Some(last) if index == last + 1 => next_gate(input, view, now),
@@ -90,20 +119,16 @@ pub(crate) fn in_flight(input: &PlanInput, view: &RolloutView, wave: usize, now:
 }
 
 /// What holds a member; absent where it has ended.
-pub(crate) fn of_member(
-    input: &PlanInput,
-    view: &RolloutView,
-    member: &Member,
-    (leaves, now): (&Leaves, Timestamp),
-) -> Option<Hold> {
+pub(crate) fn of_member(moment: &Moment<'_>, view: &RolloutView, member: &Member) -> Option<Hold> {
+    let input = moment.input;
     let host = input.hosts.get(&member.host)?;
     let place = Place {
+        moment,
         input,
         view,
         member,
         host,
-        leaves,
-        now,
+        now: moment.now,
     };
     if member.roll_back == Some(RollBack::Wanted) {
         return Some(place.way_back());
@@ -116,7 +141,7 @@ pub(crate) fn of_member(
         MemberState::Backoff { until } => {
             let (until, attempt) = (*until, member.attempts);
             let backoff = Hold::Backoff { until, attempt };
-            Some(of_rollout(&view.rollout).unwrap_or(backoff))
+            Some(of_rollout(input, &view.rollout).unwrap_or(backoff))
         }
         MemberState::Succeeded { .. }
         | MemberState::Failed { .. }
@@ -125,19 +150,19 @@ pub(crate) fn of_member(
 }
 
 /// One member and all that can hold it.
-struct Place<'a> {
+struct Place<'a, 'm> {
+    moment: &'a Moment<'m>,
     input: &'a PlanInput,
     view: &'a RolloutView,
     member: &'a Member,
     host: &'a HostView,
-    leaves: &'a Leaves,
     now: Timestamp,
 }
 
-impl Place<'_> {
+impl Place<'_, '_> {
     fn waiting(&self) -> Hold {
         let rollout = &self.view.rollout;
-        if let Some(hold) = of_rollout(rollout) {
+        if let Some(hold) = of_rollout(self.input, rollout) {
             return hold;
         }
         if !attention::wave_is_open(rollout, self.member.wave) {
@@ -148,6 +173,12 @@ impl Place<'_> {
         let release = self.input.releases.get(&rollout.spec.release);
         if let Some(release) = release.and_then(|release| assign::lacking(release, self.host)) {
             return Hold::Requires { release };
+        }
+        // It was taken back, and the host has not said yet that it heard so.
+        if let Some(grant) = self.member.grant {
+            return Hold::PermitOpen {
+                until: grant.dead_at(),
+            };
         }
         if let Some(rollout) = self.busy_with() {
             return Hold::HostBusy { rollout };
@@ -230,7 +261,7 @@ impl Place<'_> {
                 until: grant.dead_at(),
             };
         }
-        of_rollout(&self.view.rollout)
+        of_rollout(self.input, &self.view.rollout)
             .or_else(|| self.shut())
             .or_else(|| self.full())
             .unwrap_or_else(|| self.at_work())
@@ -241,7 +272,11 @@ impl Place<'_> {
         let rollout = (self.view.rollout.id, self.view.rollout.spec.as_ref());
         let goes_back = self.member.roll_back.is_some();
         let host = (&self.host.host, goes_back);
-        match self.leaves.of(&self.input.freezes, rollout, host, self.now) {
+        match self
+            .moment
+            .leaves
+            .of(&self.input.freezes, rollout, host, self.now)
+        {
             Leave::Open { .. } => None,
             Leave::Shut(hold) => Some(hold),
         }
@@ -281,11 +316,30 @@ impl Place<'_> {
         let (max, limit) = gate::in_flight_limit(&self.view.rollout.spec, wave, &counts);
         let in_flight = in_flight(self.input, self.view, wave, self.now);
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        (in_flight >= limit).then_some(Hold::InFlight {
+        let wave_is_full = (in_flight >= limit).then_some(Hold::InFlight {
             in_flight,
             max,
             limit,
-        })
+        });
+        wave_is_full
+            .or_else(|| self.spread())
+            .or_else(|| self.moment.room().hold(&self.member.host))
+    }
+
+    /// What the spread of its wave says.
+    fn spread(&self) -> Option<Hold> {
+        let rollout = &self.view.rollout;
+        let wave = rollout.spec.waves.get(usize::from(self.member.wave))?;
+        wave.spread.as_ref()?;
+        let mut spreads = Spreads::default();
+        let members = self.view.attention.iter();
+        for member in members.filter_map(|host| self.view.members.get(host)) {
+            let host = self.input.hosts.get(&member.host);
+            if let Some(host) = host.filter(|h| fence::is_in_flight(member, h, self.now)) {
+                spreads.take(rollout, &host.host);
+            }
+        }
+        spreads.hold(rollout, self.member.wave, &self.host.host)
     }
 
     fn way_back(&self) -> Hold {

@@ -18,6 +18,7 @@ use comber_model::{
 use jiff::Timestamp;
 
 use crate::Plan;
+use crate::hosts::Hosts;
 use crate::select::Selectors;
 use crate::tally::Tally;
 
@@ -27,7 +28,7 @@ pub struct PlanInput {
     /// Generation of the last committed plan: the parent of the next.
     pub generation: Generation,
     /// Every enrolled host, also retired ones.
-    pub hosts: BTreeMap<HostId, HostView>,
+    pub hosts: Hosts,
     /// Every rollout that is kept.
     pub rollouts: BTreeMap<RolloutId, RolloutView>,
     /// Every published release.
@@ -136,6 +137,7 @@ impl PlanInput {
     /// the plan's parent, so a committed plan names none.
     pub fn apply(&mut self, plan: &Plan) {
         self.changed.clear();
+        self.hosts.forget_heard();
         if plan.is_empty() {
             return;
         }
@@ -152,10 +154,12 @@ impl PlanInput {
             }
         }
         for (host, desired) in &plan.desired {
-            if let Some(view) = self.hosts.get_mut(host) {
+            if let Some(mut view) = self.hosts.get_mut(host) {
                 view.desired = desired.clone();
             }
         }
+        // What the plan itself changed is not news to the next one.
+        self.hosts.forget_heard();
     }
 
     /// Makes of what is durable what a controller that just started knows: no host is there, every host may have changed,
@@ -164,10 +168,10 @@ impl PlanInput {
     /// selects them anew.
     pub fn restart(&mut self, now: Timestamp) {
         self.changed = self.hosts.keys().cloned().collect();
-        for view in self.hosts.values_mut() {
+        self.hosts.for_each_mut(|view| {
             view.link = Link::Down { since: now };
             renew(&mut view.desired.grant, now);
-        }
+        });
         for view in self.rollouts.values_mut() {
             if view.rollout.waves.is_empty() {
                 view.members.clear();

@@ -24,7 +24,9 @@
 //! | budget | halts: failures, silence, gates out of reach |
 //! | waves | soaks, and which wave opens |
 //! | abort | cancels, and closes the fence |
+//! | due | which rollouts are past their due date |
 //! | assign | who works on what: one assignment per host over all rollouts |
+//! | preempt | which unused permits make room for an emergency |
 //! | permits | who may activate now |
 //! | rollback | who goes back, to what, and when that is over |
 //! | completion | nothing more is planned |
@@ -50,6 +52,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod attention;
+mod books;
 mod check;
 mod command;
 mod cover;
@@ -58,13 +61,16 @@ mod explain;
 mod fence;
 mod gate;
 mod hold;
+mod hosts;
 mod input;
+mod order;
 mod overlay;
 mod plan;
 mod preview;
 mod questions;
 mod scratch;
 mod select;
+mod spread;
 mod steps;
 mod tally;
 mod time;
@@ -73,6 +79,7 @@ mod windows;
 use comber_model::rollout::Outcomes;
 use jiff::Timestamp;
 
+pub use books::{DomainState, budget_domains, lock_hold};
 pub use check::{Finding, Severity, check};
 pub use command::{Command, CommandEffect, CommandRefused, command, halt_refused};
 pub use deadlines::deadline_problems;
@@ -81,6 +88,7 @@ pub use explain::{
     explain_rollout,
 };
 pub use fence::{Fence, fence, held_too_late};
+pub use hosts::{HostMut, Hosts};
 pub use input::{HostView, PlanInput, RolloutView};
 pub use plan::{Plan, PlanReport, StepReport};
 pub use preview::{Preview, PreviewTimes, PreviewWave, exposure, preview, preview_as};

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::select::{self, Selection};
 use crate::tally::WaveTally;
 use crate::windows::{self, Times};
-use crate::{PlanInput, deadlines, gate, questions};
+use crate::{PlanInput, deadlines, gate, order, questions};
 
 /// A rollout as it would be if it started now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +165,7 @@ fn selection<'a>(
     id: RolloutId,
 ) -> Result<Selection<'a>, Vec<Invalid>> {
     let mut problems = spec.problems();
+    problems.extend(order::problems(input, spec, id));
     let Some(release) = input.releases.get(&spec.release) else {
         let problem = format!(
             "{} is not published; publish it with: comber release publish",

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use comber_model::event::{Event, EventKind};
 use comber_model::release::Release;
-use comber_model::rollout::{Member, Rollout, RolloutState};
+use comber_model::rollout::{Member, Rollout, RolloutState, Urgency};
 use comber_model::{Assignment, Desired, Generation, HostId, RolloutId};
 use jiff::Timestamp;
 
@@ -97,6 +97,19 @@ impl<'a> Scratch<'a> {
     pub(crate) fn rollouts_in(&self, states: &[RolloutState]) -> Vec<RolloutId> {
         let ids = self.input.rollouts.keys().copied();
         ids.filter(|id| states.contains(&self.state(*id))).collect()
+    }
+
+    /// These rollouts, most urgent first, then in order of creation.
+    pub(crate) fn by_urgency(&self, mut ids: Vec<RolloutId>) -> Vec<RolloutId> {
+        ids.sort_by_key(|id| {
+            let rollout = self.rollout(*id);
+            // Past their due date, the one that was due first goes first: only those can be before it, and they end.
+            let due = rollout
+                .due_at()
+                .filter(|_| rollout.urgency() == Urgency::Overdue);
+            (std::cmp::Reverse(rollout.urgency()), due, *id)
+        });
+        ids
     }
 
     /// A rollout's record as planned so far. The number must come from the input.

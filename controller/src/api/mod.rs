@@ -5,6 +5,7 @@
 
 pub mod access;
 mod agent_link;
+mod budget;
 mod enrolment;
 mod event;
 mod freeze;
@@ -18,6 +19,7 @@ mod view;
 use std::sync::Arc;
 
 use comber_proto::agent::v1::agent_link_service_server::{self, AgentLinkServiceServer};
+use comber_proto::budget::v1::budget_service_server::{self, BudgetServiceServer};
 use comber_proto::enrolment::v1::enrolment_service_server::{self, EnrolmentServiceServer};
 use comber_proto::event::v1::event_service_server::{self, EventServiceServer};
 use comber_proto::freeze::v1::freeze_service_server::{self, FreezeServiceServer};
@@ -78,6 +80,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
     let hosts =
         HostServiceServer::new(host::Hosts::new(core())).max_decoding_message_size(MESSAGE_MAX);
     let freezes = FreezeServiceServer::new(freeze::Freezes::new(core()));
+    let budgets = BudgetServiceServer::new(budget::Budgets::new(core()));
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();
     task::spawn(
@@ -96,6 +99,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(rollouts)
         .add_service(hosts)
         .add_service(freezes.max_decoding_message_size(MESSAGE_MAX))
+        .add_service(budgets.max_decoding_message_size(MESSAGE_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_MAX))
         .add_service(health)
         .add_service(reflection().build_v1()?)
@@ -106,7 +110,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
 /// Load balancers and probes are told that the process ends before its connections are. Every service has the one state:
 /// they serve from the same core.
 async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
-    const SERVICES: [&str; 8] = [
+    const SERVICES: [&str; 9] = [
         "",
         agent_link_service_server::SERVICE_NAME,
         enrolment_service_server::SERVICE_NAME,
@@ -115,6 +119,7 @@ async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
         host_service_server::SERVICE_NAME,
         event_service_server::SERVICE_NAME,
         freeze_service_server::SERVICE_NAME,
+        budget_service_server::SERVICE_NAME,
     ];
     for status in [ServingStatus::Serving, ServingStatus::NotServing] {
         for service in SERVICES {

@@ -20,6 +20,7 @@ use crate::api::{self, CertificateLives, Parts};
 use crate::artifact::Artifacts;
 use crate::config::ControllerSettings;
 use crate::core::Core;
+use crate::fleet_lock::{self, FleetLock};
 use crate::gates;
 use crate::metrics::{ServeMetrics, StateMetrics, WorldCollector};
 use crate::pki::{Ca, CaError, RenewingCertificate};
@@ -79,6 +80,10 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
 
     let listener = bind(settings.listen, "listen").await?;
     let scraped = bind(settings.metrics.listen, "metrics.listen").await?;
+    let locks = match settings.fleet_lock.listen {
+        Some(address) => Some(bind(address, "fleet_lock.listen").await?),
+        None => None,
+    };
     let certificate = certificate(settings, &ca, &clock)?;
     let tls = tls::server(certificate.served(), &[ca.certificate().clone()], &clock)?;
     let lives = CertificateLives {
@@ -94,6 +99,7 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         clock: clock.clone(),
         shutdown: shutdown.clone(),
     };
+    let serve_clock = clock.clone();
     let routes = api::routes(&parts).context("cannot set up reflection")?;
     admin::bootstrap(settings, &core, &ca, &clock).await?;
 
@@ -102,6 +108,12 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         &shutdown,
         metrics::serve(scraped, registry.seal(), shutdown.clone()),
     );
+    if let Some(listener) = locks {
+        let tls = settings.fleet_lock.tls.then_some(tls.as_ref());
+        let server = FleetLock::new(core.clone(), tls);
+        let served = fleet_lock::serve(listener, server, shutdown.clone());
+        task::spawn("fleet lock", &shutdown, served);
+    }
     task::spawn(
         "store watch",
         &shutdown,
@@ -139,6 +151,7 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         core,
         artifacts,
         metrics: serve_metrics,
+        clock: serve_clock,
         limits,
         shutdown: shutdown.clone(),
     };

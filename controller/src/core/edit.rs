@@ -5,14 +5,16 @@
 use std::sync::Arc;
 
 use comber_model::calendar::Freeze;
+use comber_model::disruption::{DisruptionBudget, Lock, LockId};
 use comber_model::event::{Event, EventKind};
 use comber_model::release::Release;
 use comber_model::rollout::Rollout;
-use comber_model::{FreezeName, Host, HostId, HostStatus};
+use comber_model::{BudgetName, FreezeName, Host, HostId, HostStatus};
 use comber_planner::HostView;
 use jiff::Timestamp;
 
 use super::changes::{Changes, delete, put};
+use super::revocations::Revocation;
 use super::tokens::Token;
 use super::{World, records};
 use crate::store::Op;
@@ -21,6 +23,8 @@ use crate::store::Op;
 pub(crate) const EVENTS_KEPT: u64 = 200_000;
 /// Events removed at once.
 const EVENTS_CUT: u64 = 90;
+/// Revocations forgotten at once: they stand in one group with the change that they come with.
+const REVOCATIONS_CUT: usize = 20;
 
 /// The world in the hands of one edit, with the time and what will be written.
 pub(crate) struct Edit<'a> {
@@ -32,6 +36,8 @@ pub(crate) struct Edit<'a> {
     pub(crate) now: Timestamp,
     /// Set where a plan should follow.
     pub(crate) plan: bool,
+    /// Set where somebody is let in no more: open connections are looked at again.
+    pub(crate) barred: bool,
 }
 
 impl Edit<'_> {
@@ -64,9 +70,12 @@ impl Edit<'_> {
         group.extend(events);
         self.changes.group(group);
         let link = comber_model::Link::Down { since: self.now };
-        let view = self.world.input.hosts.entry(id.clone());
-        view.and_modify(|view| view.host = host.clone())
-            .or_insert_with(|| HostView::new(host, link));
+        let hosts = &mut self.world.input.hosts;
+        if let Some(mut view) = hosts.get_mut(&id) {
+            view.host = host;
+        } else {
+            hosts.insert(id.clone(), HostView::new(host, link));
+        }
         self.world.input.changed.insert(id);
         self.plan = true;
     }
@@ -75,7 +84,7 @@ impl Edit<'_> {
     pub(crate) fn put_status(&mut self, host: &HostId, status: HostStatus) {
         let key = records::host_key(records::STATUS, host);
         self.changes.group(vec![put(key, &status)]);
-        if let Some(view) = self.world.input.hosts.get_mut(host) {
+        if let Some(mut view) = self.world.input.hosts.get_mut(host) {
             view.status = Some(status);
         }
         self.plan = true;
@@ -121,6 +130,42 @@ impl Edit<'_> {
         self.plan = true;
     }
 
+    /// Sets a budget.
+    pub(crate) fn put_budget(&mut self, budget: DisruptionBudget, events: Vec<Op>) {
+        let mut group = vec![put(records::budget_key(&budget.name), &budget)];
+        group.extend(events);
+        self.changes.group(group);
+        self.world.input.hosts.put_budget(budget);
+        self.plan = true;
+    }
+
+    /// Takes a budget away.
+    pub(crate) fn remove_budget(&mut self, name: &BudgetName, events: Vec<Op>) {
+        let mut group = vec![delete(records::budget_key(name))];
+        group.extend(events);
+        self.changes.group(group);
+        self.world.input.hosts.remove_budget(name);
+        self.plan = true;
+    }
+
+    /// Keeps a lock.
+    pub(crate) fn put_lock(&mut self, lock: Lock, events: Vec<Op>) {
+        let mut group = vec![put(records::lock_key(&lock.id), &lock)];
+        group.extend(events);
+        self.changes.group(group);
+        self.world.input.hosts.put_lock(lock);
+        self.plan = true;
+    }
+
+    /// Gives a lock back.
+    pub(crate) fn remove_lock(&mut self, id: &LockId, events: Vec<Op>) {
+        let mut group = vec![delete(records::lock_key(id))];
+        group.extend(events);
+        self.changes.group(group);
+        self.world.input.hosts.remove_lock(id);
+        self.plan = true;
+    }
+
     /// Adds or replaces a token.
     pub(crate) fn put_token(&mut self, token: Token, events: Vec<Op>) {
         let mut group = vec![put(
@@ -140,6 +185,34 @@ impl Edit<'_> {
             group.extend(events);
             self.changes.group(group);
         }
+    }
+
+    /// Adds a revoked certificate; gives its record, to stand in the group of the change that it comes with.
+    pub(crate) fn put_revocation(&mut self, revocation: Revocation) -> Op {
+        let op = put(records::revocation_key(&revocation.serial), &revocation);
+        let revoked = &mut self.world.revoked;
+        revoked.insert(revocation.serial.clone(), revocation);
+        op
+    }
+
+    /// Forgets revoked certificates that could do nothing any more, a few at a time; gives what removes their records.
+    pub(crate) fn forget_needless_revocations(
+        &mut self,
+        is_needless: impl Fn(&Revocation, Timestamp) -> bool,
+    ) -> Vec<Op> {
+        let now = self.now;
+        let needless = self.world.revoked.values().filter(|r| is_needless(r, now));
+        let serials: Vec<String> = needless
+            .take(REVOCATIONS_CUT)
+            .map(|revocation| revocation.serial.clone())
+            .collect();
+        serials
+            .into_iter()
+            .map(|serial| {
+                self.world.revoked.remove(&serial);
+                delete(records::revocation_key(&serial))
+            })
+            .collect()
     }
 
     /// Removes the oldest events where more are kept than should be; a little at a time.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use comber_model::assignment::Desired;
 use comber_model::calendar::{Freeze, FreezeTime};
+use comber_model::disruption::{DisruptionBudget, Lock};
 use comber_model::event::{Event, EventKind};
 use comber_model::facts::DiskFacts;
 use comber_model::host::AttemptStatus;
@@ -23,8 +24,9 @@ use comber_model::rollout::{
     Round, Trait, Verdict, WaveProgress,
 };
 use comber_model::{
-    Action, AgentState, Amount, Artifact, Assignment, Digest, Facts, Failure, FailureClass,
-    Generation, Grant, Host, HostStatus, Installed, Labels, Nonce, Report, ReportResult, RolloutId,
+    Action, AgentState, Amount, Artifact, Assignment, BarReason, Barred, Digest, Facts, Failure,
+    FailureClass, Generation, Grant, Host, HostStatus, Installed, IssuedCertificate, Labels, Nonce,
+    Report, ReportResult, RolloutId,
 };
 use comber_runtime::token::SecretHash;
 use jiff::Timestamp;
@@ -34,6 +36,7 @@ use serde::de::DeserializeOwned;
 use super::meta::Meta;
 use super::packages::PackagePart;
 use super::records::{decode, encode};
+use super::revocations::Revocation;
 use super::tokens::Token;
 use crate::pki::tokens::{TokenKind, TokenRecord};
 
@@ -146,6 +149,8 @@ fn hosts() {
         retired_at: Some(at(9)),
         certificate: Digest([1; 32]),
         certificates_since: at(0),
+        barred: None,
+        issued: Vec::new(),
     };
     golden("host", &host);
     let disk = DiskFacts {
@@ -172,6 +177,43 @@ fn hosts() {
         ..host
     };
     golden("host_with_packages", &host);
+}
+
+#[test]
+fn hosts_with_certificates_and_bars() {
+    let issued = IssuedCertificate {
+        serial: "4a0fb1".into(),
+        not_after: at(99),
+        ca: Digest([0xca; 32]),
+    };
+    let barred = Barred {
+        since: at(9),
+        reason: BarReason::Cloned,
+        detail: "two machines".into(),
+    };
+    let host = Host {
+        id: "web-1".parse().unwrap(),
+        labels: Labels::default(),
+        facts: Facts::default(),
+        packages: None,
+        enrolled_at: at(0),
+        retired_at: None,
+        certificate: Digest([1; 32]),
+        certificates_since: at(0),
+        barred: Some(barred),
+        issued: vec![issued],
+    };
+    let written: Host = decode(b"host", &encode(&host)).unwrap();
+    assert_eq!(written, host);
+    words::<BarReason>("revoked cloned");
+    let revocation = Revocation {
+        serial: "4a0fb1".into(),
+        subject: Some("spiffe://comber/host/web-1".into()),
+        not_after: Some(at(99)),
+        at: at(9),
+        by: Some("ada".into()),
+    };
+    golden("revocation", &revocation);
 }
 
 #[test]
@@ -467,10 +509,13 @@ fn words_that_were_ever_stored() {
     );
     words::<ExcludedReason>("not_applicable superseded cancelled retired no_longer_selected");
     words::<EventKind>(
-        "host_enrolled host_labelled host_retired operator_enrolled token_created token_revoked release_published \
+        "host_enrolled host_labelled host_retired host_revoked host_cloned host_resolved enrolment_refused \
+         enrolment_requested enrolment_rejected certificate_revoked ca_rotation_begun ca_rotation_switched \
+         ca_rotation_finished operator_enrolled token_created token_revoked release_published \
          release_deleted rollout_created rollout_started rollout_paused rollout_resumed rollout_halted \
          rollout_rolling_back rollout_rolled_back rollout_completed rollout_aborted rollout_fenced wave_opened \
-         wave_passed gate_asked gate_answered outcome_changed host_rolled_back freeze_added freeze_removed",
+         wave_passed gate_asked gate_answered outcome_changed host_rolled_back freeze_added freeze_removed budget_set budget_deleted \
+         lock_taken lock_released rollout_overdue",
     );
     words::<TokenKind>("host operator");
 }
@@ -562,6 +607,40 @@ hosts = "rest"
 "#,
     );
     golden("rollout_spec_windows", &spec.unwrap());
+}
+
+#[test]
+fn budgets_and_locks() {
+    let budget = DisruptionBudget {
+        name: "racks".parse().unwrap(),
+        by: Some("labels.rack".parse().unwrap()),
+        max: Amount::Percent("10%".parse().unwrap()),
+        selector: Some("labels.role == \"web\"".into()),
+        fleet_lock: true,
+        reason: "two copies of everything".into(),
+        author: "anna".into(),
+        set_at: at(1),
+    };
+    golden("disruption_budget", &budget);
+    let lock = Lock {
+        id: "c988d2509fdf5cdcbed39037c56406fb".parse().unwrap(),
+        group: "r1".parse().unwrap(),
+        since: at(2),
+    };
+    golden("lock", &lock);
+    let spec = RolloutSpec::parse(
+        r#"
+release = "webapp@2.4.1"
+selector = "true"
+priority = "high"
+due = "minimum"
+after = ["r1"]
+[[wave]]
+hosts = "rest"
+spread = { by = "labels.rack", max = 1 }
+"#,
+    );
+    golden("rollout_spec_order", &spec.unwrap());
 }
 
 #[test]

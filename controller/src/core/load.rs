@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use comber_model::assignment::Desired;
 use comber_model::calendar::Freeze;
+use comber_model::disruption::{DisruptionBudget, Lock};
 use comber_model::release::Release;
 use comber_model::rollout::{Member, Rollout};
 use comber_model::{Host, HostId, HostStatus, Link, RolloutId};
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::meta::Meta;
+use super::revocations::Revocation;
 use super::tokens::Token;
 use super::{LoadError, World, records};
 use crate::store::Store;
@@ -35,12 +37,12 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>)
         world.input.hosts.insert(host.id, view);
     }
     for (id, status) in by_host::<HostStatus>(store, records::STATUS)? {
-        if let Some(view) = world.input.hosts.get_mut(&id) {
+        if let Some(mut view) = world.input.hosts.get_mut(&id) {
             view.status = Some(status);
         }
     }
     for (id, desired) in by_host::<Desired>(store, records::DESIRED)? {
-        if let Some(view) = world.input.hosts.get_mut(&id) {
+        if let Some(mut view) = world.input.hosts.get_mut(&id) {
             view.desired = desired;
         }
     }
@@ -50,8 +52,18 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>)
     for freeze in all::<Freeze>(store, records::FREEZES)? {
         world.input.freezes.insert(freeze.name.clone(), freeze);
     }
+    for budget in all::<DisruptionBudget>(store, records::BUDGETS)? {
+        world.input.hosts.put_budget(budget);
+    }
+    for lock in all::<Lock>(store, records::LOCKS)? {
+        world.input.hosts.put_lock(lock);
+    }
     for token in all::<Token>(store, records::TOKENS)? {
         world.tokens.insert(token.id(), token);
+    }
+    for revocation in all::<Revocation>(store, records::REVOKED)? {
+        let serial = revocation.serial.clone();
+        world.revoked.insert(serial, revocation);
     }
     let mut strays = Vec::new();
     for rollout in all::<Rollout>(store, records::ROLLOUTS)? {

@@ -3,8 +3,9 @@
 //! A field may be added with a default; anything else needs a new version with its own module and a conversion from the
 //! version before. `tests/golden` keeps files of every record kind and version, for ever.
 
+use comber_model::disruption::LockId;
 use comber_model::event::Event;
-use comber_model::{FreezeName, HostId, ReleaseId, RolloutId};
+use comber_model::{BudgetName, FreezeName, HostId, ReleaseId, RolloutId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -38,10 +39,17 @@ pub(crate) const MEMBERS: &str = "/v1/m/";
 pub(crate) const EVENTS: &str = "/v1/e/";
 /// Prefix of freezes.
 pub(crate) const FREEZES: &str = "/v1/f/";
+/// Prefix of disruption budgets.
+pub(crate) const BUDGETS: &str = "/v1/b/";
+/// Prefix of locks.
+pub(crate) const LOCKS: &str = "/v1/l/";
 /// Prefix of lists of packages.
 pub(crate) const PACKAGES: &str = "/v1/p/";
 /// Prefix of tokens.
 pub(crate) const TOKENS: &str = "/v1/t/";
+
+/// Prefix of revoked certificates.
+pub(crate) const REVOKED: &str = "/v1/x/";
 
 /// A host's record under one of the three host prefixes. The bucket, 12 bits of a hash of the name, is the unit in which
 /// a large fleet is scanned and spread.
@@ -106,6 +114,16 @@ pub(crate) fn freeze_key(name: &FreezeName) -> String {
     format!("{FREEZES}{name}")
 }
 
+/// A disruption budget's record.
+pub(crate) fn budget_key(name: &BudgetName) -> String {
+    format!("{BUDGETS}{name}")
+}
+
+/// A lock's record.
+pub(crate) fn lock_key(id: &LockId) -> String {
+    format!("{LOCKS}{id}")
+}
+
 /// An event's record.
 pub(crate) fn event_key(number: u64) -> String {
     format!("{EVENTS}{number:016x}")
@@ -114,6 +132,11 @@ pub(crate) fn event_key(number: u64) -> String {
 /// A token's record, by the hash of its secret.
 pub(crate) fn token_key(hash: &[u8; 32]) -> String {
     format!("{TOKENS}{}", comber_model::Digest(*hash))
+}
+
+/// A revoked certificate's record, by its number.
+pub(crate) fn revocation_key(serial: &str) -> String {
+    format!("{REVOKED}{serial}")
 }
 
 /// A value for the store.

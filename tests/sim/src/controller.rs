@@ -80,7 +80,7 @@ impl Controller {
 
     /// Takes in what a host says on a connection that is up.
     pub fn hear(&mut self, host: &HostId, status: HostStatus, now: Timestamp) {
-        if let Some(view) = self.input.hosts.get_mut(host) {
+        if let Some(mut view) = self.input.hosts.get_mut(host) {
             view.status = Some(status);
             if !view.link.is_up() {
                 view.link = Link::Up { since: now };
@@ -90,7 +90,7 @@ impl Controller {
 
     /// Notes that a host's connection is gone.
     pub fn lost(&mut self, host: &HostId, now: Timestamp) {
-        if let Some(view) = self.input.hosts.get_mut(host)
+        if let Some(mut view) = self.input.hosts.get_mut(host)
             && view.link.is_up()
         {
             view.link = Link::Down { since: now };

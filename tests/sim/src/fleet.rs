@@ -129,6 +129,8 @@ impl Fleet {
                 retired_at: None,
                 certificate: Digest([0; 32]),
                 certificates_since: now,
+                barred: None,
+                issued: Vec::new(),
             };
             let view = HostView::new(host, Link::Down { since: now });
             fleet.controller.input.hosts.insert(id.clone(), view);
@@ -220,7 +222,7 @@ impl Fleet {
     pub fn keep_time(&mut self, index: usize, zone: &str) {
         let id = self.hosts[index].id.clone();
         let input = &mut self.controller.input;
-        if let Some(view) = input.hosts.get_mut(&id) {
+        if let Some(mut view) = input.hosts.get_mut(&id) {
             let label = [("timezone".to_owned(), zone.to_owned())];
             view.host.labels = view.host.labels.edited(label, []).expect("is a label");
             input.changed.insert(id);

@@ -11,13 +11,16 @@ use super::cover::TRAITS_MAX;
 use super::question::{self, QUESTIONS_MAX};
 use super::windows::Windows;
 use super::{
-    ClassLimit, DryRule, FailureLimit, PrometheusQuery, Question, Ramp, Trait, WaveBudget, Webhook,
+    ClassLimit, DryRule, Due, FailureLimit, PrometheusQuery, Question, Ramp, Spread, Trait,
+    WaveBudget, Webhook,
 };
 use crate::calendar::{Moment, Zone, ZoneChoice};
-use crate::{Amount, FailureClass, Invalid, Percent, ReleaseId, duration};
+use crate::{Amount, FailureClass, Invalid, Percent, ReleaseId, RolloutId, duration};
 
 /// Most waves of one rollout.
 pub(super) const WAVES_MAX: usize = 50;
+/// Most rollouts that one may wait for.
+const AFTER_MAX: usize = 16;
 /// Longest rollout file in bytes.
 pub(super) const SOURCE_MAX: usize = 64 << 10;
 
@@ -32,6 +35,9 @@ pub struct RolloutSpec {
     /// Which rollout a host works on first.
     #[serde(default)]
     pub priority: Priority,
+    /// How soon it shall be done; past that it goes before others that are not.
+    #[serde(default, skip_serializing_if = "Due::is_default")]
+    pub due: Due,
     /// What happens to hosts already changed when the rollout halts.
     #[serde(default)]
     pub on_halt: OnHalt,
@@ -44,6 +50,9 @@ pub struct RolloutSpec {
     /// Which failures are tried again.
     #[serde(default)]
     pub retry: Retry,
+    /// Rollouts that must be completed before this one selects its hosts: infrastructure first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<RolloutId>,
     /// When a started rollout selects its hosts and opens its first wave; at once where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Moment>,
@@ -243,6 +252,9 @@ pub struct WaveSpec {
     /// How much may go wrong in this wave alone, beside the budget of the rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<WaveBudget>,
+    /// Hosts of one failure domain that the rollout may have down at once, while this wave moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
 }
 
 /// What must hold for a wave to open.
@@ -514,6 +526,13 @@ impl RolloutSpec {
         self.windows.problems(&mut found);
         self.start_problems(&mut found);
         self.environment_problems(&mut found);
+        if self.after.len() > AFTER_MAX {
+            let problem = format!(
+                "names {} rollouts, at most {AFTER_MAX} are allowed",
+                self.after.len()
+            );
+            found.push(Invalid::new("after", problem));
+        }
         if self.budget.silent.after.is_zero() {
             found.push(Invalid::new("budget.silent.after", "is 0s, must be longer"));
         }
@@ -680,11 +699,17 @@ impl WaveSpec {
                 "is 0, so no host could ever move",
             ));
         }
+        if self.spread.as_ref().is_some_and(|spread| spread.max == 0) {
+            found.push(Invalid::new(
+                "spread.max",
+                "is 0, so no host could ever move",
+            ));
+        }
     }
 }
 
 #[cfg(feature = "selector")]
-fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
+pub(crate) fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
     if let Err(error) = crate::selector::Selector::parse(source) {
         found.push(error.within(field));
     }
@@ -692,7 +717,7 @@ fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
 
 /// Without selectors compiled in, only the size is bounded; the controller checks the rest.
 #[cfg(not(feature = "selector"))]
-fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
+pub(crate) fn check_selector(field: &str, source: &str, found: &mut Vec<Invalid>) {
     if source.len() > 4096 {
         found.push(Invalid::new(field, "has more than 4096 bytes"));
     }

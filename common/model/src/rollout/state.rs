@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Cover, RolloutSpec, Round};
+use super::{Cover, RolloutSpec, Round, Urgency};
 use crate::{Amount, FailureClass, Percent, RolloutId};
 
 /// One rollout.
@@ -28,6 +28,9 @@ pub struct Rollout {
     /// When an operator last resumed it after a halt: budgets count only what ended since.
     #[serde(default)]
     pub resumed_at: Option<Timestamp>,
+    /// When it was found to be past its due date, where it was not over by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_at: Option<Timestamp>,
     /// Progress of each wave of the spec, in order; empty until the plan after its start has selected its hosts.
     pub waves: Vec<WaveProgress>,
     /// The environments of its hosts as they were selected, where it looks at them.
@@ -56,11 +59,24 @@ impl Rollout {
             since: now,
             started_at: None,
             resumed_at: None,
+            overdue_at: None,
             waves: Vec::new(),
             cover: None,
             halt: None,
             roll_back: None,
         }
+    }
+
+    /// When it is due; absent before it is started.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        let started = self.started_at?;
+        let from = self.spec.starts_at().map_or(started, |at| at.max(started));
+        Some(self.spec.due.at(self.spec.priority, from))
+    }
+
+    /// How urgent it is as things stand.
+    pub fn urgency(&self) -> Urgency {
+        Urgency::of(self.spec.priority, self.overdue_at.is_some())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Pure: width, colour and the present moment come in with the [`View`]. Invariant: without colour nothing is lost, and
 //! no line of a table is wider than the view where the view has a width.
 
+mod budget;
 mod context;
 mod error;
 mod event;
@@ -22,6 +23,7 @@ mod token;
 mod watch;
 mod why;
 
+pub(crate) use budget::{budget, budget_set, budgets};
 pub(crate) use context::contexts;
 pub(crate) use error::error;
 pub(crate) use event::{event_line, events};

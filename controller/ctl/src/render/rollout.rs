@@ -77,6 +77,11 @@ pub(crate) fn status(
             ),
         ));
     }
+    if rollout.overdue_at.is_some() {
+        let due = view.ago(rollout.due_at);
+        let text = format!("overdue: it was due {due} ({} priority)", rollout.priority);
+        out.push_str(&view.paint(Paint::Notice, &wrap(view, "", &text)));
+    }
     out.push_str(&roll_back(view, rollout));
     if let Some(coverage) = &rollout.coverage {
         out.push_str(&covered(view, coverage));
@@ -109,6 +114,7 @@ pub(crate) fn rollout(view: &View, rollout: &Rollout) -> String {
         &[
             ("selector", rollout.selector.clone()),
             ("priority", rollout.priority.clone()),
+            ("due", due(view, rollout)),
             (
                 "created",
                 format!("{} by {}", view.ago(rollout.created_at), rollout.author),
@@ -124,6 +130,18 @@ pub(crate) fn rollout(view: &View, rollout: &Rollout) -> String {
         "{}\n{about}\n{title}\n{spec}",
         status(view, rollout, &[], &[]).trim_end()
     )
+}
+
+/// When it is due, or was.
+fn due(view: &View, rollout: &Rollout) -> String {
+    match (rollout.due_at, view.left(rollout.due_at)) {
+        (None, _) => String::new(),
+        (Some(_), _) if rollout.overdue_at.is_some() => {
+            format!("{}, overdue", view.ago(rollout.due_at))
+        }
+        (Some(_), Some(left)) => left,
+        (Some(_), None) => view.ago(rollout.due_at),
+    }
 }
 
 /// What a command did to it, in one line, and what can be typed next.

@@ -4,6 +4,7 @@
 //! same way would prove nothing. It compares the input with what the plan leaves behind.
 
 mod after;
+mod budgets;
 mod gates;
 mod hosts;
 mod members;
@@ -48,6 +49,7 @@ pub fn check(input: &PlanInput, plan: &Plan, now: Timestamp) -> Vec<Finding> {
         hosts::check(&after, &mut findings);
         members::check(&after, &mut findings);
         rollouts::check(&after, &mut findings);
+        budgets::check(&after, &mut findings);
     }
     findings.0
 }

@@ -123,6 +123,12 @@ fn waves(
         if wave == 0 && new.spec.starts_at().is_some_and(|at| after.now < at) {
             findings.fatal(id, format!("wave 1 of {id} opens before its start"));
         }
+        if wave == 0
+            && let Some(before) = not_completed(after, new)
+        {
+            let text = format!("wave 1 of {id} opens before {before} is completed");
+            findings.fatal(id, text);
+        }
         let has_hosts = members
             .iter()
             .any(|m| usize::from(m.wave) == wave && is_present(m));
@@ -141,6 +147,17 @@ fn waves(
         }
         soak(after, new, wave - 1, findings);
     }
+}
+
+/// What the rollout should have waited for, where its hosts were selected in this very plan.
+fn not_completed(after: &After<'_>, rollout: &Rollout) -> Option<RolloutId> {
+    let is_first = after.input.rollouts[&rollout.id].rollout.waves.is_empty();
+    let is_open = |id: &&RolloutId| {
+        let before = after.input.rollouts.get(id);
+        before.is_none_or(|view| view.rollout.state != RolloutState::Completed)
+    };
+    let open = rollout.spec.after.iter().find(is_open);
+    open.copied().filter(|_| is_first)
 }
 
 fn gate_holds(rollout: &Rollout, members: &[&Member], wave: usize) -> bool {

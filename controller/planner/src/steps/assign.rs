@@ -15,7 +15,9 @@ use crate::{HostView, fence};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
     let bound = bound_hosts(scratch);
-    for id in by_priority(scratch) {
+    use RolloutState as S;
+    let ids = scratch.rollouts_in(&[S::Running, S::Completed, S::RollingBack]);
+    for id in scratch.by_urgency(ids) {
         for host in scratch.attention(id).iter().copied() {
             let Some(view) = scratch.host(host) else {
                 continue;
@@ -37,18 +39,25 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
     }
 }
 
-/// Hosts that may become active by a permit, of whatever rollout: nobody else may give them work.
+/// Hosts that are active or may become so by a permit, of whatever rollout.
+pub(super) fn in_flight<'a>(scratch: &Scratch<'a>) -> impl Iterator<Item = &'a HostId> {
+    let ids = scratch.rollouts_in(&RolloutState::ALL).into_iter();
+    ids.flat_map(move |id| {
+        let hosts = scratch.attention(id).to_vec().into_iter();
+        hosts.filter(move |host| {
+            let view = scratch.host(host);
+            let member = scratch.member(id, host);
+            view.zip(member)
+                .is_some_and(|(view, member)| fence::is_in_flight(member, view, scratch.now))
+        })
+    })
+}
+
+/// The same, for quick questions: nobody else may give them work.
 fn bound_hosts<'a>(scratch: &Scratch<'a>) -> Overlay<'a, ()> {
     let mut bound = Overlay::default();
-    for id in scratch.rollouts_in(&RolloutState::ALL) {
-        for host in scratch.attention(id).iter().copied() {
-            let (Some(view), Some(member)) = (scratch.host(host), scratch.member(id, host)) else {
-                continue;
-            };
-            if fence::is_in_flight(member, view, scratch.now) {
-                bound.insert(host, ());
-            }
-        }
+    for host in in_flight(scratch) {
+        bound.insert(host, ());
     }
     bound
 }
@@ -57,12 +66,20 @@ fn is_bound(bound: &Overlay<'_, ()>, host: &HostId, view: &HostView) -> bool {
     bound.contains(host) || view.status.as_ref().is_some_and(|s| s.state.is_active())
 }
 
-/// Rollouts that give work, most urgent first, then in order of creation.
-fn by_priority(scratch: &Scratch<'_>) -> Vec<RolloutId> {
-    use RolloutState as S;
-    let mut ids = scratch.rollouts_in(&[S::Running, S::Completed, S::RollingBack]);
-    ids.sort_by_key(|id| (std::cmp::Reverse(scratch.rollout(*id).spec.priority), *id));
-    ids
+/// True where the rollout has work for the host that it does not have yet.
+pub(super) fn is_wanted(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId) -> bool {
+    let (Some(view), Some(member)) = (scratch.host(host), scratch.member(id, host).cloned()) else {
+        return false;
+    };
+    let goes_back = member.roll_back == Some(RollBack::Wanted);
+    let lacks = |release| lacking(release, view).is_some();
+    let is_ready = !scratch.release(id).is_none_or(lacks);
+    view.host.retired_at.is_none()
+        && if goes_back {
+            scratch.state(id) == RolloutState::RollingBack
+        } else {
+            is_ready && wants_work(scratch, id, &member, view)
+        }
 }
 
 /// True where the member is to be given its work, as soon as its host is free.
@@ -184,7 +201,7 @@ fn take_over(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId) -> bool {
         return false;
     }
     if member.outcome() == Outcome::Pending || member.outcome() == Outcome::Unreached {
-        put_back(scratch, owner, member, id);
+        put_back(scratch, owner, member, &format!("works on {id} first"));
     }
     true
 }
@@ -199,11 +216,11 @@ fn yields(owner: &Rollout, member: &Member, other: &Rollout) -> bool {
         RolloutState::RollingBack => !goes_back,
         RolloutState::Draft | RolloutState::Halted | RolloutState::Aborted => true,
     };
-    is_done || has_stopped || other.spec.priority > owner.spec.priority
+    is_done || has_stopped || other.urgency() > owner.urgency()
 }
 
 /// The attempt was not begun in earnest, so it does not count as a try.
-fn put_back(scratch: &mut Scratch<'_>, owner: RolloutId, mut member: Member, other: RolloutId) {
+pub(super) fn put_back(scratch: &mut Scratch<'_>, owner: RolloutId, mut member: Member, why: &str) {
     member.attempts = member.attempts.saturating_sub(1);
     member.clock = None;
     // One that was given up stays so, and waits for its host to be there.
@@ -211,9 +228,7 @@ fn put_back(scratch: &mut Scratch<'_>, owner: RolloutId, mut member: Member, oth
         member.state = MemberState::Waiting;
         member.since = scratch.now;
     }
-    scratch.set_member(owner, member, |m| {
-        format!("{} works on {other} first", m.host)
-    });
+    scratch.set_member(owner, member, |m| format!("{}: {why}", m.host));
 }
 
 /// True where the host runs this very release.

@@ -10,9 +10,9 @@ use comber_model::rollout::{
 use comber_model::{Generation, HostId, RolloutId};
 
 use crate::cover;
-use crate::gate;
 use crate::scratch::Scratch;
 use crate::select::{self, Judgement, Selectors};
+use crate::{gate, order};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
     let changed: Vec<&HostId> = scratch.input.changed.iter().collect();
@@ -21,7 +21,10 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
         if scratch.rollout(id).waves.is_empty() {
             let starts_at = scratch.rollout(id).spec.starts_at();
             let is_time = starts_at.is_none_or(|at| at <= scratch.now);
-            if state == RolloutState::Running && is_time {
+            if state == RolloutState::Running
+                && is_time
+                && order::waits_for(scratch.input, scratch.rollout(id)).is_none()
+            {
                 select_first(scratch, id);
             }
         } else if !changed.is_empty() {

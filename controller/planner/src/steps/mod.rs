@@ -7,9 +7,11 @@ mod abort;
 pub(crate) mod assign;
 mod budget;
 mod completion;
+mod due;
 mod membership;
 pub(crate) mod observe;
 mod permits;
+mod preempt;
 mod reports;
 mod rollback;
 mod settle;
@@ -24,14 +26,16 @@ type Step = (&'static str, fn(&mut Scratch<'_>));
 
 const ONCE: [Step; 2] = [("membership", membership::run), ("reports", reports::run)];
 
-const ROUND: [Step; 10] = [
+const ROUND: [Step; 12] = [
     ("supersede", supersede::run),
     ("observe", observe::run),
     ("silence", silence::run),
     ("budget", budget::run),
     ("waves", waves::run),
     ("abort", abort::run),
+    ("due", due::run),
     ("assign", assign::run),
+    ("preempt", preempt::run),
     ("permits", permits::run),
     ("rollback", rollback::run),
     ("completion", completion::run),

@@ -32,6 +32,13 @@ fn end_of_permit(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId, view: 
         return;
     };
     let Some(grant) = member.grant else { return };
+    // Its work was taken back before it was begun, and the host has said that it heard so.
+    let is_given_back = member.state == MemberState::Waiting && fence::is_out(member, view);
+    if is_given_back && !fence::is_active_for(member, view) {
+        let mut member = member.clone();
+        member.grant = None;
+        return scratch.set_member(id, member, |_| String::new());
+    }
     if scratch.now < grant.dead_at() {
         scratch.wake_at(grant.dead_at());
         return;
@@ -130,9 +137,13 @@ fn activation(scratch: &mut Scratch<'_>, id: RolloutId, host: &HostId, view: &Ho
     member.grant = None;
     let moves = match member.state {
         MemberState::Unreached { .. } | MemberState::Received => true,
+        MemberState::Waiting => {
+            // It was taken back too late; the try counts after all.
+            member.attempts += 1;
+            true
+        }
         MemberState::Excluded { reason } => reason == ExcludedReason::Cancelled,
-        MemberState::Waiting
-        | MemberState::Activating
+        MemberState::Activating
         | MemberState::Backoff { .. }
         | MemberState::Succeeded { .. }
         | MemberState::Failed { .. } => false,

@@ -1,4 +1,5 @@
-//! Gives permits to hosts that ask, within their windows and what may be down at once, and takes permits back where a
+//! Gives permits to hosts that ask, within their windows and what may be down at once: in
+//! their wave, in their failure domain of the rollout, and by every disruption budget over all rollouts; and takes permits back where a
 //! rollout is held or a freeze has begun.
 //!
 //! Only a host that is connected and asks gets one, and only for the request it made: a permit lying about unused
@@ -11,17 +12,26 @@ use comber_model::rollout::{AttemptClock, Member, MemberState, RollBack, Rollout
 use comber_model::{Grant, HostId, Nonce, RolloutId};
 use jiff::Timestamp;
 
+use super::assign;
 use super::observe::{is_assigned, waits_for_permit};
+use crate::books::Room;
 use crate::scratch::Scratch;
+use crate::spread::Spreads;
 use crate::windows::Leave;
 use crate::{HostView, fence, gate, time};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
-    for id in scratch.rollouts_in(&RolloutState::ALL) {
+    let ids = scratch.rollouts_in(&RolloutState::ALL);
+    for id in &ids {
+        let hosts = scratch.attention(*id);
+        withdraw(scratch, *id, &hosts);
+    }
+    // Counted once for all rollouts, when the first host asks that a budget may hold.
+    let mut room = None;
+    for id in scratch.by_urgency(ids) {
         let hosts = scratch.attention(id);
         if !hosts.is_empty() {
-            withdraw(scratch, id, &hosts);
-            give(scratch, id, &hosts);
+            give(scratch, id, &hosts, &mut room);
         }
     }
 }
@@ -60,8 +70,51 @@ fn withdraw(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
     }
 }
 
-fn give(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
-    let mut asking: Vec<(u16, u32, &HostId, Nonce, Duration)> = Vec::new();
+/// A host that asks, in the order in which they are answered: by wave and place.
+type Asking<'a> = (u16, u32, &'a HostId, Nonce, Duration);
+
+fn give<'a>(
+    scratch: &mut Scratch<'a>,
+    id: RolloutId,
+    hosts: &[&'a HostId],
+    room: &mut Option<Room<'a>>,
+) {
+    let asking = asking(scratch, id, hosts);
+    if asking.is_empty() {
+        return;
+    }
+    let room = room.get_or_insert_with(|| Room::new(scratch.input, assign::in_flight(scratch)));
+    let (mut in_flight, mut spreads) = down_by_wave(scratch, id, hosts);
+    for (wave, _, host, nonce, life) in asking {
+        let down = in_flight.entry(wave).or_insert(0);
+        let index = usize::from(wave);
+        let counts = scratch.tally(id).wave(index);
+        let rollout = scratch.rollout(id);
+        let (_, limit) = gate::in_flight_limit(&rollout.spec, index, &counts);
+        let (Some(member), Some(view)) = (scratch.member(id, host), scratch.host(host)) else {
+            continue;
+        };
+        let counts_already = fence::is_in_flight(member, view, scratch.now);
+        let is_free = || {
+            *down < limit
+                && spreads.hold(rollout, wave, &view.host).is_none()
+                && room.hold(host).is_none()
+        };
+        if counts_already || is_free() {
+            if !counts_already {
+                *down += 1;
+                spreads.take(rollout, &view.host);
+                room.take(host);
+            }
+            let member = member.clone();
+            grant(scratch, id, member, (nonce, life));
+        }
+    }
+}
+
+/// Hosts that ask and may be answered as far as time goes, in their order.
+fn asking<'a>(scratch: &mut Scratch<'a>, id: RolloutId, hosts: &[&'a HostId]) -> Vec<Asking<'a>> {
+    let mut asking: Vec<Asking<'a>> = Vec::new();
     let mut opens = None;
     for host in hosts {
         let (Some(view), Some(member)) = (scratch.host(host), scratch.member(id, host)) else {
@@ -80,27 +133,17 @@ fn give(scratch: &mut Scratch<'_>, id: RolloutId, hosts: &[&HostId]) {
     if let Some(opens) = opens {
         scratch.wake_at(opens);
     }
-    if asking.is_empty() {
-        return;
-    }
     asking.sort();
-    let mut in_flight = in_flight_by_wave(scratch, id, hosts);
-    for (wave, _, host, nonce, life) in asking {
-        let down = in_flight.entry(wave).or_insert(0);
-        let index = usize::from(wave);
-        let counts = scratch.tally(id).wave(index);
-        let (_, limit) = gate::in_flight_limit(&scratch.rollout(id).spec, index, &counts);
-        let Some(member) = scratch.member(id, host).cloned() else {
-            continue;
-        };
-        let counts_already = scratch
-            .host(host)
-            .is_some_and(|v| fence::is_in_flight(&member, v, scratch.now));
-        if counts_already || *down < limit {
-            *down += usize::from(!counts_already);
-            grant(scratch, id, member, (nonce, life));
-        }
-    }
+    asking
+}
+
+/// True where the host asks for a permit of this rollout, and time lets it have one.
+pub(super) fn asks(scratch: &Scratch<'_>, id: RolloutId, host: &HostId) -> bool {
+    let (Some(view), Some(member)) = (scratch.host(host), scratch.member(id, host)) else {
+        return false;
+    };
+    request(scratch, id, member, view).is_some()
+        && matches!(scratch.leave(id, member, view), Leave::Open { .. })
 }
 
 /// The request of a host that is to be answered.
@@ -130,20 +173,22 @@ fn request(
     (asks && allowed && !is_answered).then_some(nonce)
 }
 
-fn in_flight_by_wave(
+/// Hosts of the rollout that are or may be down, by wave and by failure domain.
+fn down_by_wave(
     scratch: &Scratch<'_>,
     id: RolloutId,
     hosts: &[&HostId],
-) -> BTreeMap<u16, usize> {
-    let mut counts = BTreeMap::new();
+) -> (BTreeMap<u16, usize>, Spreads) {
+    let (mut counts, mut spreads) = (BTreeMap::new(), Spreads::default());
     for host in hosts {
         if let (Some(view), Some(member)) = (scratch.host(host), scratch.member(id, host))
             && fence::is_in_flight(member, view, scratch.now)
         {
             *counts.entry(member.wave).or_insert(0) += 1;
+            spreads.take(scratch.rollout(id), &view.host);
         }
     }
-    counts
+    (counts, spreads)
 }
 
 /// How long a permit may live: never beyond what is open, in whole seconds, so that it is stored as it is.

@@ -13,7 +13,7 @@ use crate::attention::can_be_corrected;
 use crate::scratch::Scratch;
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
-    for (host, view) in &scratch.input.hosts {
+    for (host, view) in scratch.input.hosts.heard() {
         let Some(status) = &view.status else { continue };
         let known = view.desired.acknowledged;
         let mut new: Vec<&Report> = status.reports.iter().filter(|r| r.number > known).collect();

@@ -19,6 +19,9 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
             if let Some(at) = scratch.rollout(id).spec.starts_at().filter(|_| is_running) {
                 scratch.wake_at(at);
             }
+            if is_running && is_let_go(scratch, id) {
+                scratch.wake_soon();
+            }
             continue;
         }
         match gate::last_open(scratch.rollout(id)) {
@@ -27,6 +30,15 @@ pub(crate) fn run(scratch: &mut Scratch<'_>) {
             Some(last) => next(scratch, id, usize::from(last), is_running),
         }
     }
+}
+
+/// True where what it waited for is completed by this very plan: the next one selects its hosts.
+fn is_let_go(scratch: &Scratch<'_>, id: RolloutId) -> bool {
+    let is_new = |before: &RolloutId| {
+        let old = scratch.input.rollouts.get(before);
+        old.is_some_and(|old| old.rollout.state != scratch.state(*before))
+    };
+    scratch.rollout(id).spec.after.iter().any(is_new)
 }
 
 fn next(scratch: &mut Scratch<'_>, id: RolloutId, last: usize, is_running: bool) {

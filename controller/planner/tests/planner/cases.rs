@@ -31,6 +31,7 @@ pub(crate) struct Knobs {
     windows: usize,
     gate: usize,
     wave: usize,
+    spread: bool,
 }
 
 /// What gates demand beyond successes; the first demands nothing.
@@ -89,6 +90,7 @@ pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
             0..WINDOWS.len(),
             0..GATES.len(),
             0..WAVES.len(),
+            proptest::bool::weighted(0.5),
         ),
     );
     (first, second).prop_map(|(first, second)| {
@@ -114,6 +116,7 @@ pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
             windows: times.1,
             gate: times.2,
             wave: times.3,
+            spread: times.4,
         }
     })
 }
@@ -162,6 +165,9 @@ impl Knobs {
                 "[[wave]]\nhosts = {hosts}\n{}soak = \"{}m\"\ngate = {{ success = \"{}%\"{} }}\n",
                 WAVES[self.wave], self.soak, self.success, GATES[self.gate]
             );
+            if self.spread {
+                text.push_str("spread = { by = \"labels.rack\", max = 1 }\n");
+            }
         }
         text
     }
@@ -186,6 +192,13 @@ pub(crate) enum Op {
     Restart,
     /// The label that says the host's zone.
     Zone(u8, usize),
+    /// The label that says the host's rack, or takes it to another.
+    Rack(u8, u8),
+    /// A budget of so many, of each rack or of all hosts.
+    Budget(bool, u8),
+    Unbudget(bool),
+    Lock(u8, u8),
+    Unlock(u8),
     Freeze(usize),
     Thaw,
     /// A source answers whatever waits first.
@@ -220,6 +233,11 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (0..FREEZES.len()).prop_map(Op::Freeze),
         2 => Just(Op::Thaw),
         6 => proptest::sample::select(&[0_usize, 0, 0, 1, 1, 2][..]).prop_map(Op::Answer),
+        1 => (0..9u8, 0..3u8).prop_map(|(host, rack)| Op::Rack(host, rack)),
+        1 => (any::<bool>(), 1..3u8).prop_map(|(racks, max)| Op::Budget(racks, max)),
+        1 => any::<bool>().prop_map(Op::Unbudget),
+        1 => (0..3u8, 0..3u8).prop_map(|(id, rack)| Op::Lock(id, rack)),
+        1 => (0..3u8).prop_map(Op::Unlock),
     ]
 }
 
@@ -228,6 +246,8 @@ pub(crate) struct Case {
     pub(crate) hosts: u8,
     pub(crate) delivers: bool,
     pub(crate) same_product: bool,
+    /// Hosts of a rack, and of all, that may be down; 0 says no budget.
+    pub(crate) budgets: (u8, u8),
     pub(crate) first: Knobs,
     pub(crate) second: Knobs,
     pub(crate) ops: Vec<Op>,
@@ -235,11 +255,14 @@ pub(crate) struct Case {
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
     let ops = proptest::collection::vec(op(), 1..100);
-    (2..8u8, any::<bool>(), any::<bool>(), knobs(), knobs(), ops).prop_map(
-        |(hosts, delivers, same_product, first, second, ops)| Case {
+    let budgets = (0..3u8, 0..4u8);
+    let said = (2..8u8, any::<bool>(), any::<bool>(), budgets);
+    (said, knobs(), knobs(), ops).prop_map(
+        |((hosts, delivers, same_product, budgets), first, second, ops)| Case {
             hosts,
             delivers,
             same_product,
+            budgets,
             first,
             second,
             ops,
@@ -260,10 +283,12 @@ pub(crate) fn begin(case: &Case) -> World {
         let zone = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "UTC", "Mars/Base"];
         let zone = zone[usize::from(number) % zone.len()];
         let kernel = ["6.1", "6.8", "5.10"][usize::from(number) % 3];
+        let rack = format!("r{}", number % 2);
         let labels = [
             ("role", "web"),
             ("timezone", zone),
             ("facts.kernel", kernel),
+            ("rack", rack.as_str()),
         ];
         let host = world.enrol(&format!("h{number}"), &labels);
         if number % 3 != 0 {
@@ -276,6 +301,18 @@ pub(crate) fn begin(case: &Case) -> World {
             .second
             .write(if case.same_product { "app@3" } else { "tool@1" }),
     );
+    for (name, max, more) in [
+        (
+            "racks",
+            case.budgets.0,
+            &["by", "labels.rack", "fleet-lock"][..],
+        ),
+        ("fleet", case.budgets.1, &["fleet-lock"][..]),
+    ] {
+        if max > 0 {
+            world.budget(name, &max.to_string(), more);
+        }
+    }
     let _ = world.command(R1, Command::Start);
     world
 }
@@ -354,6 +391,28 @@ pub(crate) fn apply(world: &mut World, op: &Op) {
                     (VERDICTS[*verdict], "random"),
                 );
             }
+        }
+        Op::Rack(index, rack) => world.label(&host(index), "rack", &format!("r{rack}")),
+        Op::Budget(true, max) => {
+            world.budget(
+                "racks",
+                &max.to_string(),
+                &["by", "labels.rack", "fleet-lock"],
+            );
+        }
+        Op::Budget(false, max) => world.budget("fleet", &max.to_string(), &["fleet-lock"]),
+        Op::Unbudget(racks) => {
+            let name = if *racks { "racks" } else { "fleet" };
+            world.input.hosts.remove_budget(&name.parse().unwrap());
+        }
+        Op::Lock(id, rack) => {
+            let _waits = world.lock(&format!("core{id}"), &format!("r{rack}"));
+        }
+        Op::Unlock(id) => {
+            world
+                .input
+                .hosts
+                .remove_lock(&format!("core{id}").parse().unwrap());
         }
     }
 }

@@ -195,16 +195,18 @@ fn check_finds_work_for_a_host_that_is_active_or_retired() {
     let mut world = unplanned();
     let host = plan(&world.input, world.now).0.desired[0].0.clone();
     let plan = made(&world);
-    let view = world.input.hosts.get_mut(&host).unwrap();
+    let mut view = world.input.hosts.get_mut(&host).unwrap();
     view.status.as_mut().unwrap().state = comber_model::AgentState::Verifying;
+    drop(view);
     found(
         &world,
         &plan,
         Severity::Fatal,
         "is given work while it is verifying",
     );
-    let view = world.input.hosts.get_mut(&host).unwrap();
+    let mut view = world.input.hosts.get_mut(&host).unwrap();
     view.host.retired_at = Some(view.host.enrolled_at);
+    drop(view);
     found(
         &world,
         &plan,

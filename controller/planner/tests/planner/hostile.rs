@@ -44,8 +44,9 @@ fn report(world: &World, host: &HostId, number: u64, result: ReportResult) -> Re
 /// The host says so, and the controller plans.
 fn send(world: &mut World, host: &HostId, reports: Vec<Report>) {
     world.delivers = false;
-    let view = world.input.hosts.get_mut(host).unwrap();
+    let mut view = world.input.hosts.get_mut(host).unwrap();
     view.status.as_mut().unwrap().reports = reports;
+    drop(view);
     world.plan();
 }
 
@@ -165,8 +166,9 @@ fn a_host_that_lost_its_state_accepts_again() {
 fn a_huge_generation_confirms_receipt_and_no_more() {
     let (mut world, host) = world();
     world.delivers = false;
-    let view = world.input.hosts.get_mut(&host).unwrap();
+    let mut view = world.input.hosts.get_mut(&host).unwrap();
     view.status.as_mut().unwrap().generation = Generation(u64::MAX);
+    drop(view);
     world.plan();
     assert_eq!(world.member(R1, &host).state, MemberState::Received);
     world.advance(std::time::Duration::from_hours(1));
@@ -180,10 +182,11 @@ fn a_huge_generation_confirms_receipt_and_no_more() {
 fn a_request_for_another_attempt_gets_no_permit() {
     let (mut world, host) = world();
     world.ask(&host);
-    let view = world.input.hosts.get_mut(&host).unwrap();
+    let mut view = world.input.hosts.get_mut(&host).unwrap();
     let attempt = view.status.as_mut().unwrap().attempt.as_mut().unwrap();
     attempt.generation = Generation(99);
     attempt.nonce = Some(Nonce(5));
+    drop(view);
     world.delivers = false;
     world.plan();
     assert_eq!(world.input.hosts[&host].desired.grant, None);

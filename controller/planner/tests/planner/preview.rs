@@ -99,7 +99,7 @@ fn what_selectors_ask_of_packages_is_named_and_selects() {
         vec![("openssl", "3.0.11-1"), ("snapd", "2")],
     ];
     for (host, has) in hosts.iter().zip(has) {
-        let view = world.input.hosts.get_mut(host).unwrap();
+        let mut view = world.input.hosts.get_mut(host).unwrap();
         for (name, version) in has {
             view.versions.set(name.into(), Some(version.into()));
         }

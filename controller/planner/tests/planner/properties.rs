@@ -8,7 +8,7 @@ use comber_model::rollout::{
     AttemptClock, CountsAs, MemberState, Outcome, Outcomes, Priority, RollBack, RolloutState,
     Verdict, WayBack,
 };
-use comber_model::{Action, FailureClass, Grant, HostId, Link, RolloutId};
+use comber_model::{Action, AgentState, FailureClass, Grant, HostId, Link, RolloutId};
 use comber_planner::{
     Plan, PlanInput, RolloutView, asked, explain_host, explain_rollout, outcomes, plan,
 };
@@ -73,6 +73,30 @@ proptest! {
                 let limit = world.view(id).rollout.spec.pace.max_in_flight.limit(0);
                 assert!(down <= limit, "{down} hosts of wave {wave} of {id} are down, limit {limit}");
             }
+        });
+    }
+
+    /// Whoever is given leave to go down leaves no failure domain with more down than its budget: installs, reboots and
+    /// ways back of both rollouts, hosts that are away or broken, and locks, all counted here in another way. What goes
+    /// down by itself may exceed a budget, and then nobody is given leave.
+    #[test]
+    fn never_more_down_than_any_budget(case in case()) {
+        explore(&case, |world, plan| {
+            let new = plan.members.iter().filter(|(id, member)| {
+                let old = world.view(*id).members.get(&member.host);
+                member.grant.is_some() && old.is_none_or(|old| old.grant != member.grant)
+            });
+            for (_, member) in new {
+                assert_within_budgets(world, plan, &member.host);
+            }
+        }, nothing);
+    }
+
+    #[test]
+    fn what_is_counted_host_by_host_is_what_counting_all_gives(case in case()) {
+        explore(&case, no_plan, |world| {
+            let again = world.input.hosts.counted_again();
+            assert!(world.input.hosts.counts_as(&again), "{:#?}", world.input.hosts);
         });
     }
 
@@ -223,7 +247,7 @@ proptest! {
             let fresh = |view: &RolloutView| RolloutView::new(view.rollout.clone(), view.members.clone());
             let input = PlanInput {
                 generation: world.input.generation,
-                hosts: world.input.hosts.clone(),
+                hosts: world.input.hosts.counted_again(),
                 rollouts: rollouts.map(|(id, view)| (*id, fresh(view))).collect(),
                 releases: world.input.releases.clone(),
                 freezes: world.input.freezes.clone(),
@@ -464,6 +488,7 @@ fn random_cases_reach_every_state_and_end() {
     let expected = [
         "awaiting_receipt",
         "backoff",
+        "disruption_budget",
         "draft",
         "frozen",
         "gate_asked",
@@ -481,6 +506,7 @@ fn random_cases_reach_every_state_and_end() {
         "rolling_back",
         "scheduled",
         "soaking",
+        "spread",
         "wave_closed",
         "wave_scheduled",
         "window",
@@ -514,6 +540,57 @@ fn assert_no_deadline_is_missed(world: &World) {
             };
             assert!(!missed, "a deadline is missed: {member:#?}");
         }
+    }
+}
+
+#[track_caller]
+fn assert_within_budgets(world: &World, plan: &Plan, host: &HostId) {
+    let rack = |host: &HostId| {
+        let labels = &world.input.hosts[host].host.labels;
+        labels.get("rack").unwrap_or_default().to_owned()
+    };
+    let may_use = |grant: Option<Grant>| grant.is_some_and(|grant| world.now < grant.dead_at());
+    let was_down = |host: &HostId| {
+        let view = &world.input.hosts[host];
+        let state = view.status.as_ref().unwrap().state;
+        let is_unwell = state.is_active() || state == AgentState::Broken;
+        let members = world
+            .input
+            .rollouts
+            .values()
+            .filter_map(|r| r.members.get(host));
+        let permitted = members.filter(|member| may_use(member.grant)).count() > 0;
+        !view.link.is_up() || is_unwell || permitted
+    };
+    if was_down(host) {
+        return;
+    }
+    let is_permitted = |other: &HostId| {
+        plan.members
+            .iter()
+            .any(|(_, m)| m.host == *other && may_use(m.grant))
+    };
+    for budget in world.input.hosts.budgets() {
+        let in_domain = |other: &HostId| budget.by.is_none() || rack(other) == rack(host);
+        let all = world
+            .input
+            .hosts
+            .iter()
+            .filter(|(_, view)| view.host.retired_at.is_none());
+        let all: Vec<&HostId> = all.map(|(id, _)| id).filter(|id| in_domain(id)).collect();
+        let down = all
+            .iter()
+            .filter(|id| was_down(id) || is_permitted(id))
+            .count();
+        let locks = world.input.hosts.locks().values();
+        let locks = locks
+            .filter(|l| budget.by.is_none() || l.group.as_str() == rack(host))
+            .count();
+        let limit = budget.max.limit(all.len() + locks);
+        assert!(
+            down + locks <= limit,
+            "{host} may go down though {down} hosts and {locks} locks of {all:?} are down, {budget:?}"
+        );
     }
 }
 

@@ -11,6 +11,9 @@
 //!                              finds it not applicable TEXT, goes silent, returns, is retired, label k=v
 //! freeze NAME WHEN             nothing moves then, by each host's clock; thaw NAME takes it away
 //! answer r1/2 VERDICT TEXT     a source answers the first question of wave 2 that waits (r1/2#2: the second question)
+//! budget NAME 1|10% [by labels.rack] [fleet-lock]   at most so many down at once; unbudget NAME takes it away
+//! lock ID GROUP                a host without agent asks for a lock; unlock ID gives it back
+//! budgets                      every domain of every budget
 //! deliver off                  hosts hear nothing new until `deliver on`
 //! at +5m | restart             time passes; the controller starts again
 //! coverage r1, show r1, why host NAME, why r1, outcomes r1, preview r1, fence r1, desired NAME, wake
@@ -24,7 +27,8 @@ use comber_model::event::EventKind;
 use comber_model::rollout::{Outcomes, Verdict};
 use comber_model::{FailureClass, HostId, RolloutId, duration};
 use comber_planner::{
-    Command, explain_host, explain_rollout, exposure, fence, held_too_late, preview_as,
+    Command, budget_domains, explain_host, explain_rollout, exposure, fence, held_too_late,
+    preview_as,
 };
 
 use crate::fleet::End;
@@ -141,6 +145,25 @@ impl Script {
                 self.world.thaw(name);
                 self.world.plan();
             }
+            ["budget", name, max, more @ ..] => {
+                self.world.budget(name, max, more);
+                self.world.plan();
+            }
+            ["unbudget", name] => {
+                self.world.input.hosts.remove_budget(&name.parse().unwrap());
+                self.world.plan();
+            }
+            ["lock", id, group] => {
+                let _ = match self.world.lock(id, group) {
+                    Ok(()) => writeln!(out, "{id} has the lock"),
+                    Err(hold) => writeln!(out, "{id} waits: {hold}"),
+                };
+                self.world.plan();
+            }
+            ["unlock", id] => {
+                self.world.input.hosts.remove_lock(&id.parse().unwrap());
+                self.world.plan();
+            }
             ["restart"] => {
                 self.world.restart();
                 self.world.plan();
@@ -181,6 +204,20 @@ impl Script {
             ["desired", hosts] => {
                 for host in self.hosts(hosts) {
                     self.desired(&host, out);
+                }
+            }
+            ["budgets"] => {
+                for budget in self.world.input.hosts.budgets() {
+                    let name = &budget.name;
+                    for domain in budget_domains(&self.world.input, name, self.world.now) {
+                        let (down, limit, hosts) = (domain.down, domain.limit, domain.hosts);
+                        let who = domain.who.join(", ");
+                        let domain = domain.name;
+                        let _ = writeln!(
+                            out,
+                            "{name}, {domain}: {down} of {hosts} down, at most {limit} may be: {who}"
+                        );
+                    }
                 }
             }
             ["wake"] => {

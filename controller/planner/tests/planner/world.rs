@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comber_model::calendar::{Freeze, FreezeTime, ZoneChoice};
+use comber_model::disruption::{DisruptionBudget, Lock};
 use comber_model::event::Event;
 use comber_model::release::{Manifest, Release};
 use comber_model::rollout::{Member, Rollout, RolloutSpec, RolloutState, SourceKind, Verdict};
 use comber_model::{Artifact, Digest, Facts, Host, HostId, Labels, Link, ReleaseId, RolloutId};
 use comber_planner::{
     Command, HostView, Plan, PlanInput, PlanReport, RolloutView, answer, asked, check, command,
-    fence, plan,
+    fence, lock_hold, plan,
 };
 use jiff::Timestamp;
 
@@ -86,6 +87,8 @@ impl World {
             retired_at: None,
             certificate: Digest([0; 32]),
             certificates_since: self.now,
+            barred: None,
+            issued: Vec::new(),
         };
         let agent = Agent::new(self.now);
         let mut view = HostView::new(host, Link::Up { since: self.now });
@@ -211,7 +214,7 @@ impl World {
     /// The controller hears the host's state, where it is connected.
     fn say(&mut self, host: &HostId) {
         let status = self.agents[host].status.clone();
-        let view = self.input.hosts.get_mut(host).unwrap();
+        let mut view = self.input.hosts.get_mut(host).unwrap();
         if view.link.is_up() {
             view.status = Some(status);
         }
@@ -249,7 +252,7 @@ impl World {
 
     pub(crate) fn set_link(&mut self, host: &HostId, is_up: bool) {
         let since = self.now;
-        let view = self.input.hosts.get_mut(host).unwrap();
+        let mut view = self.input.hosts.get_mut(host).unwrap();
         if view.link.is_up() == is_up {
             return;
         }
@@ -258,11 +261,12 @@ impl World {
         } else {
             Link::Down { since }
         };
+        drop(view);
         self.deliver(host);
     }
 
     pub(crate) fn label(&mut self, host: &HostId, key: &str, value: &str) {
-        let view = self.input.hosts.get_mut(host).unwrap();
+        let mut view = self.input.hosts.get_mut(host).unwrap();
         let set = [(key.to_owned(), value.to_owned())];
         view.host.labels = view.host.labels.edited(set, []).unwrap();
         self.input.changed.insert(host.clone());
@@ -289,9 +293,44 @@ impl World {
         self.input.freezes.remove(&name.parse().unwrap());
     }
 
+    /// Sets a budget; `more` as a scenario says it.
+    pub(crate) fn budget(&mut self, name: &str, max: &str, more: &[&str]) {
+        let by = more.iter().position(|word| *word == "by");
+        let max: comber_model::Amount = match max.parse::<u32>() {
+            Ok(count) => comber_model::Amount::Count(count),
+            Err(_) => comber_model::Amount::Percent(max.parse().unwrap()),
+        };
+        let budget = DisruptionBudget {
+            name: name.parse().unwrap(),
+            by: by.map(|at| more[at + 1].parse().unwrap()),
+            max,
+            selector: None,
+            fleet_lock: more.contains(&"fleet-lock"),
+            reason: "a test".to_owned(),
+            author: "anna".to_owned(),
+            set_at: self.now,
+        };
+        budget.check().unwrap();
+        self.input.hosts.put_budget(budget);
+    }
+
+    /// A host without agent asks for a lock.
+    pub(crate) fn lock(&mut self, id: &str, group: &str) -> Result<(), comber_model::Hold> {
+        let lock = Lock {
+            id: id.parse().unwrap(),
+            group: group.parse().unwrap(),
+            since: self.now,
+        };
+        if let Some(hold) = lock_hold(&self.input, &lock.id, &lock.group, self.now) {
+            return Err(hold);
+        }
+        self.input.hosts.put_lock(lock);
+        Ok(())
+    }
+
     pub(crate) fn retire(&mut self, host: &HostId) {
         let since = self.now;
-        let view = self.input.hosts.get_mut(host).unwrap();
+        let mut view = self.input.hosts.get_mut(host).unwrap();
         view.host.retired_at = Some(since);
         view.link = Link::Down { since };
         self.input.changed.insert(host.clone());
@@ -302,8 +341,7 @@ impl World {
         let since = self.now;
         self.input
             .hosts
-            .values_mut()
-            .for_each(|view| view.link = Link::Down { since });
+            .for_each_mut(|view| view.link = Link::Down { since });
         let rollouts = std::mem::take(&mut self.input.rollouts);
         self.input.rollouts = rollouts
             .into_iter()

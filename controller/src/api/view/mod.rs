@@ -1,11 +1,13 @@
 //! Records as the messages that people and pipelines see. Pure; nothing is left out silently.
 
+mod budget;
 mod event;
 mod freeze;
 mod host;
 mod release;
 mod rollout;
 
+pub(super) use budget::{budget, budget_row, lock};
 pub(super) use event::event;
 pub(super) use freeze::freeze;
 pub(super) use host::{host, member, package, package_summary, token};

@@ -42,6 +42,8 @@ pub(in crate::api) fn rollout_row(view: &RolloutView) -> wire::Rollout {
         selector: rollout.spec.selector.clone(),
         priority: priority(rollout.spec.priority).to_owned(),
         coverage: rollout.cover.as_ref().map(coverage),
+        due_at: rollout.due_at().map(to_timestamp),
+        overdue_at: rollout.overdue_at.map(to_timestamp),
         ..wire::Rollout::default()
     }
 }

@@ -77,7 +77,7 @@ impl World {
                 Some(State::Reading { reported }) => !reported.contains(&host),
                 Some(State::Answered) | None => false,
             };
-            if let Some(view) = self.input.hosts.get_mut(&host).filter(|_| is_news) {
+            if let Some(mut view) = self.input.hosts.get_mut(&host).filter(|_| is_news) {
                 view.versions.set(name, Some(self.asked.text(&version)));
             }
         }
@@ -104,7 +104,7 @@ impl World {
             let purls = found.get(spelled.as_str()).into_iter().flatten();
             let version = version_in(purls, name);
             let version = version.map(|version| self.asked.text(&version));
-            if let Some(view) = self.input.hosts.get_mut(host) {
+            if let Some(mut view) = self.input.hosts.get_mut(host) {
                 view.versions.set(Arc::clone(name), version);
             }
             if let Some(State::Reading { reported }) = self.asked.names.get_mut(name) {
@@ -130,11 +130,11 @@ impl World {
             .into_iter()
             .partition::<BTreeMap<_, _>, _>(|(name, _)| stays(name));
         self.asked.names = kept;
-        for view in self.input.hosts.values_mut() {
+        self.input.hosts.for_each_mut(|view| {
             for name in gone.keys() {
                 view.versions.set(Arc::clone(name), None);
             }
-        }
+        });
         self.asked.texts.retain(|text| Arc::strong_count(text) > 1);
     }
 }

@@ -3,6 +3,7 @@
 //! Pure. Fields are only ever added. Invariant: times are RFC 3339 in UTC, ids are strings, words are those of the wire,
 //! and a thing that is absent is `null` or left out as the shape says, never a made-up value.
 
+mod budget;
 mod event;
 mod explain;
 mod freeze;
@@ -12,6 +13,7 @@ mod release;
 mod rollout;
 mod token;
 
+pub(crate) use budget::{Budget, BudgetDetail, Budgets, Lock};
 pub(crate) use event::Event;
 pub(crate) use explain::{HostExplanation, RolloutExplanation};
 pub(crate) use freeze::{AddedFreeze, Freeze, Freezes};
