@@ -128,7 +128,8 @@ fn spec(version: &str, gate: &str) -> String {
 }
 
 fn events(lab: &Lab, id: &str) -> Result<String> {
-    lab.comber().ok(&["events", "--rollout", id])
+    lab.comber()
+        .ok(&["events", "--rollout", id, "--output", "json"])
 }
 
 #[test]
@@ -188,7 +189,8 @@ fn a_query_to_a_real_prometheus_opens_a_wave_or_halts_the_rollout() -> Result<()
             why.contains("paused itself") && why.contains(reason),
             "{query}: {why}"
         );
-        lab.comber().ok(&["rollout", "abort", &id, "--wait"])?;
+        lab.comber()
+            .ok(&["rollout", "abort", &id, "--wait", "--yes"])?;
     }
     Ok(())
 }
