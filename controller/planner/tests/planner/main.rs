@@ -16,4 +16,5 @@ mod properties;
 mod scale;
 mod scenarios;
 mod script;
+mod urgency;
 mod world;
