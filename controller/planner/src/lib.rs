@@ -46,8 +46,10 @@
 //!   is in force when a freeze is added is taken back. Who began may end later.
 //! - A resumed rollout counts its budgets from the resume. One whose next gate is out of reach cannot be resumed.
 //! - A rollout that was rolled back rolls back again when a host returns late with the release.
+//! - No permit is given where a wave, a spread or a disruption budget has no room, over all rollouts; asked in the order of
+//!   urgency. What is counted of all hosts is kept up to date host by host (`hosts`, `books`).
 //! - Members that have ended, and those of closed waves, cost nothing per plan (`attention`): the cost follows the hosts
-//!   that move. Hosts are scanned once for unacknowledged reports.
+//!   that move. Hosts are scanned for reports where they said something since the last plan.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 

@@ -62,8 +62,12 @@ pub(super) fn check(
             findings.fatal(new.id, text);
         }
     }
-    if new.state == RolloutState::Running && new.resumed_at.is_none() {
-        class_budgets(new, members, findings);
+}
+
+/// A rollout that runs on has spent no budget of a class or a wave. After a resume the operator answers for what was before.
+pub(super) fn budgets(rollout: &Rollout, members: &[&Member], findings: &mut Findings) {
+    if rollout.state == RolloutState::Running && rollout.resumed_at.is_none() {
+        class_budgets(rollout, members, findings);
     }
 }
 

@@ -17,4 +17,5 @@ mod representative;
 mod scale;
 mod scenarios;
 mod script;
+mod urgency;
 mod world;

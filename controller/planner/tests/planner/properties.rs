@@ -550,26 +550,30 @@ fn assert_within_budgets(world: &World, plan: &Plan, host: &HostId) {
         labels.get("rack").unwrap_or_default().to_owned()
     };
     let may_use = |grant: Option<Grant>| grant.is_some_and(|grant| world.now < grant.dead_at());
-    let was_down = |host: &HostId| {
+    let is_out = |host: &HostId| {
         let view = &world.input.hosts[host];
         let state = view.status.as_ref().unwrap().state;
-        let is_unwell = state.is_active() || state == AgentState::Broken;
-        let members = world
-            .input
-            .rollouts
-            .values()
-            .filter_map(|r| r.members.get(host));
-        let permitted = members.filter(|member| may_use(member.grant)).count() > 0;
-        !view.link.is_up() || is_unwell || permitted
+        !view.link.is_up() || state.is_active() || state == AgentState::Broken
     };
-    if was_down(host) {
+    let rollouts = &world.input.rollouts;
+    let had_permit = |host: &HostId| {
+        let mut members = rollouts.values().filter_map(|view| view.members.get(host));
+        members.any(|member| may_use(member.grant))
+    };
+    // A permit that is given back, as an attempt that ended does, is one no more.
+    let has_permit = |host: &HostId| {
+        rollouts.iter().any(|(id, view)| {
+            let new = plan
+                .members
+                .iter()
+                .find(|(of, m)| of == id && m.host == *host);
+            let member = new.map(|(_, member)| member).or(view.members.get(host));
+            member.is_some_and(|member| may_use(member.grant))
+        })
+    };
+    if is_out(host) || had_permit(host) {
         return;
     }
-    let is_permitted = |other: &HostId| {
-        plan.members
-            .iter()
-            .any(|(_, m)| m.host == *other && may_use(m.grant))
-    };
     for budget in world.input.hosts.budgets() {
         let in_domain = |other: &HostId| budget.by.is_none() || rack(other) == rack(host);
         let all = world
@@ -578,10 +582,7 @@ fn assert_within_budgets(world: &World, plan: &Plan, host: &HostId) {
             .iter()
             .filter(|(_, view)| view.host.retired_at.is_none());
         let all: Vec<&HostId> = all.map(|(id, _)| id).filter(|id| in_domain(id)).collect();
-        let down = all
-            .iter()
-            .filter(|id| was_down(id) || is_permitted(id))
-            .count();
+        let down = all.iter().filter(|id| is_out(id) || has_permit(id)).count();
         let locks = world.input.hosts.locks().values();
         let locks = locks
             .filter(|l| budget.by.is_none() || l.group.as_str() == rack(host))
