@@ -227,6 +227,9 @@ pub(crate) fn is_lost(spec: &RolloutSpec, view: &HostView, now: Timestamp) -> bo
     is_away || is_ill
 }
 
+/// Gives the host of a name.
+pub(crate) type FindHost<'f, 'a> = dyn Fn(&HostId) -> Option<&'a HostView> + 'f;
+
 /// Hosts named in a hold.
 const LOST_SHOWN: usize = 5;
 
@@ -235,7 +238,7 @@ pub(crate) fn unhealthy<'a>(
     spec: &RolloutSpec,
     wave: usize,
     members: impl Iterator<Item = &'a Member>,
-    (host, now): (&dyn Fn(&HostId) -> Option<&'a HostView>, Timestamp),
+    (host, now): (&FindHost<'_, 'a>, Timestamp),
 ) -> Option<Hold> {
     let share: Percent = spec.waves.get(wave)?.gate.healthy?;
     let before = wave.checked_sub(1)?;
@@ -273,7 +276,7 @@ pub(crate) fn unhealthy<'a>(
 /// The members of a rollout, the hosts behind them, and the time: what rules beyond counts look at.
 pub(crate) struct Look<'a> {
     pub(crate) members: Box<dyn Iterator<Item = &'a Member> + 'a>,
-    pub(crate) host: Box<dyn Fn(&HostId) -> Option<&'a HostView> + 'a>,
+    pub(crate) host: Box<FindHost<'a, 'a>>,
     pub(crate) now: Timestamp,
 }
 

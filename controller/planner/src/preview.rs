@@ -242,8 +242,7 @@ fn reach(spec: &RolloutSpec, sizes: &[usize], failing: Percent) -> usize {
                 .or_else(|| out_of_reach.filter(|_| group.len() == 1));
             if stops.is_some() {
                 let moved = wave.outcomes.succeeded;
-                let waves = group.clone();
-                let at_once: usize = waves.map(|w| at_once(spec, w, (sizes[w], moved))).sum();
+                let at_once: usize = group.map(|w| at_once(spec, w, (sizes[w], moved))).sum();
                 return before + size.min(done + at_once.saturating_sub(1));
             }
         }

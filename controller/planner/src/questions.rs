@@ -156,28 +156,30 @@ pub fn unknown_sources(
             if known == Some(&question.kind()) {
                 continue;
             }
-            let problem = match known {
-                Some(other) => format!("source {name} is a {}, no {kind}", other.as_str()),
-                None => {
-                    let names = input.sources.iter();
-                    let names: Vec<&str> = names
-                        .filter(|(_, other)| **other == question.kind())
-                        .map(|(name, _)| name.as_str())
-                        .collect();
-                    let hint = if names.is_empty() {
-                        format!(
-                            "name one in the controller's configuration, under [sources.{name}]"
-                        )
-                    } else {
-                        format!("known are {}", names.join(", "))
-                    };
-                    format!("the controller has no {kind} source {name}; {hint}")
-                }
-            };
+            let problem = known.map_or_else(
+                || no_source(input, question),
+                |other| format!("source {name} is a {}, no {kind}", other.as_str()),
+            );
             found.push(Invalid::new(format!("wave[{index}].gate.{kind}"), problem));
         }
     }
     found
+}
+
+/// Says that there is no such source, and which there are.
+fn no_source(input: &PlanInput, question: Question<'_>) -> String {
+    let (name, kind) = (question.source(), question.kind());
+    let known = input.sources.iter().filter(|(_, other)| **other == kind);
+    let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
+    let hint = if known.is_empty() {
+        format!("name one in the controller's configuration, under [sources.{name}]")
+    } else {
+        format!("known are {}", known.join(", "))
+    };
+    format!(
+        "the controller has no {} source {name}; {hint}",
+        kind.as_str()
+    )
 }
 
 /// Until when answers to a round are waited for.
@@ -241,7 +243,7 @@ pub(crate) fn result(gate: &Gate, round: &Round, now: Timestamp) -> Result {
 pub(crate) fn next_try(gate: &Gate, round: &Round) -> Timestamp {
     let answered = gate.questions().count() == round.answers.len();
     let last = round.answers.iter().map(|answer| answer.at).max();
-    let ended = last.filter(|_| answered).unwrap_or(deadline(round));
+    let ended = last.filter(|_| answered).unwrap_or_else(|| deadline(round));
     time::after(ended, gate.every)
 }
 
