@@ -1,11 +1,15 @@
 //! The controller's settings: every default is a constant with its reason, and every mistake is told at once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use comber_model::SourceName;
+use comber_model::rollout::SourceKind;
 use comber_runtime::config::{Section, Settings, Size};
 use comber_runtime::telemetry::LogSettings;
+use http::Uri;
 
 /// Where agents and operators connect: all addresses, on a port that nobody else uses.
 pub const DEFAULT_LISTEN: &str = "[::]:7443";
@@ -30,6 +34,11 @@ pub const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(30);
 /// For the answer to a ping.
 pub const DEFAULT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For a source of verdicts: a query over a long range takes some seconds.
+pub const DEFAULT_SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Less than a gate waits for an answer, so that every answer of the source's own comes first.
+pub const SOURCE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
 /// Everything that one controller needs to know.
 #[derive(Debug, Clone)]
 pub struct ControllerSettings {
@@ -51,8 +60,25 @@ pub struct ControllerSettings {
     pub trust: TrustSettings,
     /// Bounds of the port.
     pub limits: LimitSettings,
+    /// What gates of rollouts may ask, by name.
+    pub sources: BTreeMap<SourceName, SourceSettings>,
     /// What is logged.
     pub log: LogSettings,
+}
+
+/// `[sources.NAME]`.
+#[derive(Debug, Clone)]
+pub struct SourceSettings {
+    /// What stands behind the URL.
+    pub kind: SourceKind,
+    /// Where it is: `https` or, where the network is trusted, `http`.
+    pub url: Uri,
+    /// For connecting and the whole answer together.
+    pub timeout: Duration,
+    /// Certificates of the authorities that it is believed by, PEM; those of the system where absent.
+    pub ca: Option<PathBuf>,
+    /// Holds a token that is sent along, one line.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[metrics]`.
@@ -136,6 +162,7 @@ impl Settings for ControllerSettings {
         let certificates = section.table("certificates");
         let trust = section.table("trust");
         let limits = section.table("limits");
+        let sources = named_sources(section);
         let log = section.table("log");
         Some(Self {
             listen: listen?,
@@ -147,6 +174,7 @@ impl Settings for ControllerSettings {
             certificates: certificates?,
             trust: trust?,
             limits: limits?,
+            sources: sources?,
             log: log?,
         })
     }
@@ -210,6 +238,57 @@ impl Settings for LimitSettings {
             ),
         })
     }
+}
+
+impl Settings for SourceSettings {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let kind: Option<String> = section.required("kind");
+        let kind = kind.and_then(|kind| match kind.as_str() {
+            "prometheus" => Some(SourceKind::Prometheus),
+            "webhook" => Some(SourceKind::Webhook),
+            _ => {
+                section.refuse("kind", "is none of prometheus and webhook");
+                None
+            }
+        });
+        let url: Option<Uri> = section.required("url");
+        let url = url.filter(|url| {
+            let usable = matches!(url.scheme_str(), Some("http" | "https"))
+                && !url.authority().is_some_and(|a| a.as_str().contains('@'));
+            if !usable {
+                section.refuse(
+                    "url",
+                    "must begin with https:// or http:// and hold no password; name that in token_file",
+                );
+            }
+            usable
+        });
+        let range = Duration::from_millis(100)..=SOURCE_TIMEOUT_MAX;
+        let timeout = section.within("timeout", DEFAULT_SOURCE_TIMEOUT, range);
+        let ca = section.optional("ca");
+        let token_file = section.optional("token_file");
+        Some(Self {
+            kind: kind?,
+            url: url?,
+            timeout,
+            ca,
+            token_file,
+        })
+    }
+}
+
+/// The sources whose names may stand in rollout files.
+fn named_sources(section: &mut Section<'_>) -> Option<BTreeMap<SourceName, SourceSettings>> {
+    let mut sources = BTreeMap::new();
+    for (name, settings) in section.named_tables::<SourceSettings>("sources")? {
+        match name.parse::<SourceName>() {
+            Ok(name) => {
+                sources.insert(name, settings);
+            }
+            Err(error) => section.refuse("sources", &error.problem),
+        }
+    }
+    Some(sources)
 }
 
 fn address(section: &mut Section<'_>, key: &'static str, default: &str) -> Option<SocketAddr> {

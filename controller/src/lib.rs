@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod fleet_lock;
+pub mod gates;
 pub mod metrics;
 pub mod pki;
 pub mod serve;

@@ -83,6 +83,8 @@ pub enum EventKind {
     RolloutFenced,
     WaveOpened,
     WavePassed,
+    GateAsked,
+    GateAnswered,
     OutcomeChanged,
     HostRolledBack,
 }
@@ -134,6 +136,8 @@ impl EventKind {
             Self::RolloutFenced => "rollout_fenced",
             Self::WaveOpened => "wave_opened",
             Self::WavePassed => "wave_passed",
+            Self::GateAsked => "gate_asked",
+            Self::GateAnswered => "gate_answered",
             Self::OutcomeChanged => "outcome_changed",
             Self::HostRolledBack => "host_rolled_back",
         }

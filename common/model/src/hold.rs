@@ -38,6 +38,47 @@ pub enum Hold {
         soak: Soak,
         until: Timestamp,
     },
+    /// The wave has its own start, which has not come.
+    WaveScheduled { wave: u16, at: Timestamp },
+    /// Too few environments have a host that succeeded.
+    GateCoverage {
+        wave: u16,
+        covered: u32,
+        environments: u32,
+        coverage: Percent,
+        missing: String,
+    },
+    /// Too many hosts that succeeded were lost afterwards.
+    GateHealthy {
+        wave: u16,
+        healthy: u32,
+        succeeded: u32,
+        share: Percent,
+        lost: String,
+    },
+    /// Sources were asked and have not all answered.
+    GateAsked {
+        wave: u16,
+        question: String,
+        since: Timestamp,
+        until: Timestamp,
+    },
+    /// A source did not say pass or fail; all are asked again.
+    GateInconclusive {
+        wave: u16,
+        question: String,
+        why: String,
+        number: u32,
+        tries: u32,
+        until: Timestamp,
+    },
+    /// The rollout paused itself, as no source of a gate could say pass or fail.
+    GateUndecided {
+        wave: u16,
+        question: String,
+        why: String,
+        since: Timestamp,
+    },
     /// As many hosts are down as may be.
     InFlight {
         in_flight: u32,
@@ -119,6 +160,12 @@ impl Hold {
             Self::WaveClosed { .. } => "wave_closed",
             Self::GateSuccess { .. } => "gate_success",
             Self::Soaking { .. } => "soaking",
+            Self::WaveScheduled { .. } => "wave_scheduled",
+            Self::GateCoverage { .. } => "gate_coverage",
+            Self::GateHealthy { .. } => "gate_healthy",
+            Self::GateAsked { .. } => "gate_asked",
+            Self::GateInconclusive { .. } => "gate_inconclusive",
+            Self::GateUndecided { .. } => "gate_undecided",
             Self::InFlight { .. } => "in_flight",
             Self::HostBusy { .. } => "host_busy",
             Self::AwaitingReceipt { .. } => "awaiting_receipt",
@@ -143,6 +190,9 @@ impl Hold {
             Self::Soaking { until, .. }
             | Self::Backoff { until, .. }
             | Self::PermitOpen { until }
+            | Self::GateAsked { until, .. }
+            | Self::GateInconclusive { until, .. }
+            | Self::WaveScheduled { at: until, .. }
             | Self::Scheduled { at: until } => Some(*until),
             Self::Window { opens, .. } | Self::Frozen { opens, .. } => *opens,
             Self::AwaitingReceipt { deadline, .. } | Self::Working { deadline, .. } => {
@@ -155,6 +205,9 @@ impl Hold {
             | Self::RollingBack
             | Self::WaveClosed { .. }
             | Self::GateSuccess { .. }
+            | Self::GateCoverage { .. }
+            | Self::GateHealthy { .. }
+            | Self::GateUndecided { .. }
             | Self::InFlight { .. }
             | Self::HostBusy { .. }
             | Self::Requires { .. }
@@ -167,6 +220,10 @@ impl Hold {
 }
 
 impl fmt::Display for Hold {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each rule, in words; parts of it would hide that none is missing"
+    )]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Draft => {
@@ -196,6 +253,59 @@ impl fmt::Display for Hold {
                 "wave {} opens when wave {wave} has stayed good for {}, at {until:.0}",
                 wave + 1,
                 duration::format(soak.0)
+            ),
+            Self::WaveScheduled { wave, at } => {
+                write!(f, "wave {wave} opens not before its start at {at:.0}")
+            }
+            Self::GateCoverage {
+                wave,
+                covered,
+                environments,
+                coverage,
+                missing,
+            } => write!(
+                f,
+                "wave {wave} opens when hosts on {coverage} of the environments succeeded; now {covered} of {environments}, not covered: {missing}"
+            ),
+            Self::GateHealthy {
+                wave,
+                healthy,
+                succeeded,
+                share,
+                lost,
+            } => write!(
+                f,
+                "wave {} opens when {share} of the hosts that succeeded in wave {wave} are there and well; now {healthy} of {succeeded}, not so: {lost}",
+                wave + 1
+            ),
+            Self::GateAsked {
+                wave,
+                question,
+                since,
+                until,
+            } => write!(
+                f,
+                "wave {wave} opens when {question} says pass; asked at {since:.0}, to be answered by {until:.0}"
+            ),
+            Self::GateInconclusive {
+                wave,
+                question,
+                why,
+                number,
+                tries,
+                until,
+            } => write!(
+                f,
+                "wave {wave} opens when {question} says pass; try {number} of {tries} was inconclusive ({why}), asked again at {until:.0}"
+            ),
+            Self::GateUndecided {
+                wave,
+                question,
+                why,
+                since,
+            } => write!(
+                f,
+                "the rollout paused itself at {since:.0}: {question}, which the gate of wave {wave} asks, says neither pass nor fail ({why}); ask anew with: comber rollout resume"
             ),
             Self::InFlight {
                 in_flight,

@@ -41,6 +41,7 @@ pub use host::{
 pub use invalid::Invalid;
 pub use labels::Labels;
 pub use names::{
-    BudgetName, FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, Version,
+    BudgetName, FreezeName, Generation, HostId, ReleaseId, ReleaseName, RolloutId, SourceName,
+    Version,
 };
 pub use report::{Report, ReportResult};

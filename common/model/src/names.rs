@@ -14,6 +14,8 @@ pub const HOST_ID_MAX: usize = 253;
 pub const RELEASE_NAME_MAX: usize = 64;
 /// Longest name of a freeze in bytes.
 pub const FREEZE_NAME_MAX: usize = 64;
+/// Longest name of a source of verdicts in bytes.
+pub const SOURCE_NAME_MAX: usize = 64;
 /// Longest name of a disruption budget in bytes.
 pub const BUDGET_NAME_MAX: usize = 64;
 /// Longest version in bytes; it becomes a directory name on hosts.
@@ -125,6 +127,15 @@ name!(
     FREEZE_NAME_MAX,
     |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'),
     "lower-case letters, digits, '-', '.' and '_'"
+);
+
+name!(
+    /// What the controller's configuration calls a source that gates may ask.
+    SourceName,
+    "source",
+    SOURCE_NAME_MAX,
+    |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'),
+    "lower-case letters, digits, '-' and '_'"
 );
 
 name!(

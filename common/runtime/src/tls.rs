@@ -1,4 +1,5 @@
-//! TLS of every Comber connection: one provider, TLS 1.3 only, both ends verified.
+//! TLS of every Comber connection: one provider, TLS 1.3 only, both ends verified. Servers that are not Comber's own, which
+//! the controller asks, may speak TLS 1.2 too ([`outside_client`]).
 //!
 //! Clients trust the CA of their identity and nothing else; the one exception is enrolment, where the CA is pinned by its
 //! digest ([`enrolment_client`]). The server takes peers without a certificate too, since a new host has none: who
@@ -20,7 +21,7 @@ use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 
 pub use certificate::{ServerCertificate, certified_key};
-pub use client::{client, enrolment_client};
+pub use client::{client, enrolment_client, outside_client};
 pub use explain::explain;
 pub use pin::{InvalidPin, Pin, PinRefused};
 pub use server::server;

@@ -10,7 +10,7 @@ use comber_model::rollout::{
 use comber_model::{Invalid, RolloutId};
 use jiff::Timestamp;
 
-use crate::{Finding, PlanInput, RolloutView, gate, preview};
+use crate::{Finding, PlanInput, RolloutView, gate, preview, questions};
 
 /// What an operator asks of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,9 +256,11 @@ fn carry_out(view: &RolloutView, command: Command, actor: &str, now: Timestamp) 
     };
     match command {
         Command::Start => rollout.started_at = Some(now),
+        Command::Resume if rollout.state == RolloutState::Paused => questions::forget(&mut rollout),
         Command::Resume if rollout.state == RolloutState::Halted => {
             rollout.resumed_at = Some(now);
             rollout.halt = None;
+            questions::forget(&mut rollout);
         }
         Command::RollBack => {
             let then = RolloutState::Aborted;

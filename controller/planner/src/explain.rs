@@ -97,7 +97,8 @@ pub fn explain_rollout(
 ) -> Option<RolloutExplanation> {
     let view = input.rollouts.get(&id)?;
     let rollout = &view.rollout;
-    let next_gate = gate::next_hold(rollout, &view.tally);
+    let opened = gate::last_open(rollout);
+    let next_gate = opened.and_then(|_| hold::next_gate(input, view, now));
     let waves = rollout.spec.waves.iter().enumerate();
     let mut members: Vec<&Member> = view
         .attention
@@ -149,7 +150,7 @@ fn explain_wave(
         hold: if opened_at.is_some() {
             None
         } else {
-            hold::of_wave(input, view, index)
+            hold::of_wave(input, view, (index, now))
         },
     }
 }

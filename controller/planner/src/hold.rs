@@ -13,7 +13,7 @@ use crate::books::Room;
 use crate::spread::Spreads;
 use crate::steps::{assign, observe};
 use crate::windows::{Leave, Leaves};
-use crate::{HostView, PlanInput, RolloutView, attention, fence, gate, order, time};
+use crate::{HostView, PlanInput, RolloutView, attention, fence, gate, order, questions, time};
 
 /// What the holds of many members are found from at one moment.
 pub(crate) struct Moment<'a> {
@@ -43,7 +43,7 @@ pub(crate) fn of_rollout(input: &PlanInput, rollout: &Rollout) -> Option<Hold> {
     let since = rollout.since;
     match rollout.state {
         RolloutState::Draft => Some(Hold::Draft),
-        RolloutState::Paused => Some(Hold::Paused { since }),
+        RolloutState::Paused => Some(paused(rollout)),
         RolloutState::Halted => {
             let why = rollout.halt.as_ref().map(|halt| halt.reason.to_string());
             let why = why.unwrap_or_else(|| "it was rolled back".to_owned());
@@ -59,13 +59,44 @@ pub(crate) fn of_rollout(input: &PlanInput, rollout: &Rollout) -> Option<Hold> {
     }
 }
 
+/// Who paused it: a person, or a gate that nobody could decide.
+fn paused(rollout: &Rollout) -> Hold {
+    let since = rollout.since;
+    match questions::undecided(rollout, since) {
+        Some((wave, question, why)) => Hold::GateUndecided {
+            wave: gate::number(wave),
+            question,
+            why,
+            since,
+        },
+        None => Hold::Paused { since },
+    }
+}
+
+/// What the next wave waits for.
+pub(crate) fn next_gate(input: &PlanInput, view: &RolloutView, now: Timestamp) -> Option<Hold> {
+    let look = gate::Look {
+        members: Box::new(view.members.values()),
+        host: Box::new(|host| input.hosts.get(host)),
+        now,
+    };
+    gate::next_hold(&view.rollout, &view.tally, look)
+}
+
 /// What holds a wave that is not open.
-pub(crate) fn of_wave(input: &PlanInput, view: &RolloutView, index: usize) -> Option<Hold> {
+pub(crate) fn of_wave(
+    input: &PlanInput,
+    view: &RolloutView,
+    (index, now): (usize, Timestamp),
+) -> Option<Hold> {
     let last = gate::last_open(&view.rollout).map(usize::from);
     let own = of_rollout(input, &view.rollout);
     match last {
         _ if own.is_some() => own,
-        Some(last) if index == last + 1 => gate::next_hold(&view.rollout, &view.tally),
+        Some(last) if index == last + 1 => next_gate(input, view, now),
+        None if index == 0 && view.rollout.state == RolloutState::Running => {
+            next_gate(input, view, now)
+        }
         Some(_) | None => {
             let wave = u16::try_from(index.saturating_sub(1)).unwrap_or(u16::MAX);
             Some(Hold::WaveClosed { wave })
@@ -281,8 +312,8 @@ impl Place<'_, '_> {
 
     fn full(&self) -> Option<Hold> {
         let wave = usize::from(self.member.wave);
-        let present = self.view.tally.wave(wave).present() as usize;
-        let (max, limit) = gate::in_flight_limit(&self.view.rollout.spec, wave, present);
+        let counts = self.view.tally.wave(wave);
+        let (max, limit) = gate::in_flight_limit(&self.view.rollout.spec, wave, &counts);
         let in_flight = in_flight(self.input, self.view, wave, self.now);
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let wave_is_full = (in_flight >= limit).then_some(Hold::InFlight {

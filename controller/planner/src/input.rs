@@ -9,9 +9,10 @@ use std::sync::{Arc, OnceLock};
 use comber_model::calendar::Freeze;
 use comber_model::packages::Versions;
 use comber_model::release::Release;
-use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState};
+use comber_model::rollout::{Member, Outcomes, Rollout, RolloutState, SourceKind};
 use comber_model::{
     Desired, FreezeName, Generation, Grant, Host, HostId, HostStatus, Link, ReleaseId, RolloutId,
+    SourceName,
 };
 
 use jiff::Timestamp;
@@ -34,6 +35,8 @@ pub struct PlanInput {
     pub releases: BTreeMap<ReleaseId, Arc<Release>>,
     /// When nothing may move in the whole fleet.
     pub freezes: BTreeMap<FreezeName, Freeze>,
+    /// What gates may ask, by name: from the controller's configuration.
+    pub sources: BTreeMap<SourceName, SourceKind>,
     /// Hosts whose facts, labels, enrolment or retirement changed since the last applied plan; all hosts after a
     /// restart. Only they are matched against selectors again.
     pub changed: BTreeSet<HostId>,

@@ -40,12 +40,16 @@
 //!   whose host is active for its generation, is in flight, however silent the host is and whatever was concluded.
 //! - A work clock runs from receipt and stands still while the connected host waits for its permit.
 //! - A host's work is taken away only while it is not in flight; once active it finishes alone.
+//! - A gate that asks others is asked when all else of it holds, all its questions at once; an answer counts for its
+//!   round only, and a round is forgotten when something else no longer holds.
 //! - No permit is given outside the windows of its rollout or within a freeze, and none lives on beyond them; one that
 //!   is in force when a freeze is added is taken back. Who began may end later.
 //! - A resumed rollout counts its budgets from the resume. One whose next gate is out of reach cannot be resumed.
 //! - A rollout that was rolled back rolls back again when a host returns late with the release.
+//! - No permit is given where a wave, a spread or a disruption budget has no room, over all rollouts; asked in the order of
+//!   urgency. What is counted of all hosts is kept up to date host by host (`hosts`, `books`).
 //! - Members that have ended, and those of closed waves, cost nothing per plan (`attention`): the cost follows the hosts
-//!   that move. Hosts are scanned once for unacknowledged reports.
+//!   that move. Hosts are scanned for reports where they said something since the last plan.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -53,6 +57,8 @@ mod attention;
 mod books;
 mod check;
 mod command;
+mod cover;
+mod deadlines;
 mod explain;
 mod fence;
 mod gate;
@@ -63,6 +69,7 @@ mod order;
 mod overlay;
 mod plan;
 mod preview;
+mod questions;
 mod scratch;
 mod select;
 mod spread;
@@ -77,6 +84,7 @@ use jiff::Timestamp;
 pub use books::{DomainState, budget_domains, lock_hold};
 pub use check::{Finding, Severity, check};
 pub use command::{Command, CommandEffect, CommandRefused, command, halt_refused};
+pub use deadlines::deadline_problems;
 pub use explain::{
     HostExplanation, MemberExplanation, RolloutExplanation, WaveExplanation, explain_host,
     explain_rollout,
@@ -86,6 +94,7 @@ pub use hosts::{HostMut, Hosts};
 pub use input::{HostView, PlanInput, RolloutView};
 pub use plan::{Plan, PlanReport, StepReport};
 pub use preview::{Preview, PreviewTimes, PreviewWave, exposure, preview, preview_as};
+pub use questions::{Asked, AskedWhat, QuestionId, answer, asked, unknown_sources};
 pub use select::asked_packages;
 
 /// Plans everything that follows from the input at that time.
@@ -93,6 +102,11 @@ pub fn plan(input: &PlanInput, now: Timestamp) -> (Plan, PlanReport) {
     let mut scratch = scratch::Scratch::new(input, now);
     let report = steps::run(&mut scratch);
     (scratch.into_plan(), report)
+}
+
+/// Most hosts of a wave that may be down now, as far as its ramp has grown.
+pub fn in_flight_limit(view: &RolloutView, wave: usize) -> usize {
+    gate::in_flight_limit(&view.rollout.spec, wave, &view.tally.wave(wave)).1
 }
 
 /// How many hosts of a rollout stand where.

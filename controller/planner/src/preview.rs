@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use comber_model::calendar::{Span, Zone};
-use comber_model::rollout::{ExcludedReason, RolloutSpec};
+use comber_model::rollout::{Cover, ENVIRONMENTS_MAX, ExcludedReason, RolloutSpec};
 use comber_model::{Host, HostId, Invalid, Percent, RolloutId};
 use jiff::Timestamp;
 
 use crate::select::{self, Selection};
 use crate::tally::WaveTally;
 use crate::windows::{self, Times};
-use crate::{PlanInput, gate, order};
+use crate::{PlanInput, deadlines, gate, order, questions};
 
 /// A rollout as it would be if it started now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Preview {
     pub total: usize,
     /// Every wave, in order.
     pub waves: Vec<PreviewWave>,
+    /// The environments that its hosts stand for, where it looks at them.
+    pub cover: Option<Cover>,
     /// Hosts that would be set aside, by name.
     pub excluded: Vec<(HostId, ExcludedReason)>,
     /// Hosts that a release failing on every host would be activated on before the rollout stops by itself.
@@ -82,7 +84,7 @@ pub fn preview_as(
         .map(|(index, hosts)| PreviewWave {
             name: spec.wave_name(index),
             hosts: hosts.iter().copied().cloned().collect(),
-            max_in_flight: gate::in_flight_limit(spec, index, hosts.len())
+            max_in_flight: gate::in_flight_limit(spec, index, &waiting(hosts.len()))
                 .1
                 .min(hosts.len()),
         });
@@ -99,6 +101,7 @@ pub fn preview_as(
             .map(|host| ((*host).clone(), ExcludedReason::NotApplicable))
             .collect(),
         exposed: reach(spec, &sizes, Percent::ALL),
+        cover: selection.cover,
     })
 }
 
@@ -171,6 +174,8 @@ fn selection<'a>(
         problems.push(Invalid::new("release", problem));
         return Err(problems);
     };
+    problems.extend(questions::unknown_sources(input, spec));
+    problems.extend(deadlines::deadline_problems(spec, release));
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -186,6 +191,13 @@ fn selection<'a>(
             problems.push(Invalid::new("selector", problem));
         }
         (_, _) => problems.extend(empty_waves(&selection)),
+    }
+    if selection.left_out > 0 {
+        let problem = format!(
+            "these traits have {} different values on the hosts, at most {ENVIRONMENTS_MAX} may be looked at; leave out those that tell single hosts apart",
+            selection.left_out + ENVIRONMENTS_MAX
+        );
+        problems.push(Invalid::new("environments", problem));
     }
     if problems.is_empty() {
         Ok(selection)
@@ -215,10 +227,6 @@ fn reach(spec: &RolloutSpec, sizes: &[usize], failing: Percent) -> usize {
     while index < sizes.len() {
         let group = open_together(spec, index, sizes.len());
         let size: usize = sizes[group.clone()].iter().sum();
-        let at_once: usize = group
-            .clone()
-            .map(|wave| gate::in_flight_limit(spec, wave, sizes[wave]).1)
-            .sum();
         let before = total.outcomes.total as usize;
         let mut wave = WaveTally::default();
         wave.outcomes.total = count(size);
@@ -233,6 +241,8 @@ fn reach(spec: &RolloutSpec, sizes: &[usize], failing: Percent) -> usize {
             let stops = gate::failures_spent(spec, &total, hosts)
                 .or_else(|| out_of_reach.filter(|_| group.len() == 1));
             if stops.is_some() {
+                let moved = wave.outcomes.succeeded;
+                let at_once: usize = group.map(|w| at_once(spec, w, (sizes[w], moved))).sum();
                 return before + size.min(done + at_once.saturating_sub(1));
             }
         }
@@ -240,6 +250,21 @@ fn reach(spec: &RolloutSpec, sizes: &[usize], failing: Percent) -> usize {
         index = group.end;
     }
     total.outcomes.total as usize
+}
+
+/// Most hosts of a wave that are down at once after so many succeeded; failures have not been seen yet.
+fn at_once(spec: &RolloutSpec, wave: usize, (hosts, moved): (usize, u32)) -> usize {
+    let mut counts = waiting(hosts);
+    counts.moved = moved;
+    gate::in_flight_limit(spec, wave, &counts).1
+}
+
+/// The counts of a wave that nothing has happened to.
+fn waiting(hosts: usize) -> WaveTally {
+    let mut counts = WaveTally::default();
+    counts.outcomes.total = count(hosts);
+    counts.outcomes.pending = count(hosts);
+    counts
 }
 
 /// The waves that open one upon the other without any success: a gate of 0 % holds nothing back.

@@ -4,14 +4,17 @@
 //! `r7` and the name, finished by the mix of splitmix64 so that names that differ in one digit land far apart. The
 //! same hosts are therefore not always first, and two plans never disagree.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use comber_model::release::Release;
-use comber_model::rollout::{RolloutSpec, WaveSize};
+use comber_model::rollout::{Cover, RolloutSpec, Trait, WaveSize};
 use comber_model::selector::{Selector, Subject};
-use comber_model::{HostId, RolloutId};
+use comber_model::{Amount, HostId, Link, RolloutId};
+use jiff::Timestamp;
 
+use crate::cover::{self, Environments};
 use crate::{HostView, PlanInput};
 
 /// The hosts of a rollout at one moment.
@@ -20,6 +23,12 @@ pub(crate) struct Selection<'a> {
     pub(crate) waves: Vec<Vec<&'a HostId>>,
     /// Hosts that the selector selects and the release's platforms do not include, by name.
     pub(crate) not_applicable: Vec<&'a HostId>,
+    /// The environments among the hosts of the waves, where the rollout looks at them.
+    pub(crate) cover: Option<Cover>,
+    /// Which of them each of those hosts stands for.
+    pub(crate) environments: BTreeMap<&'a HostId, Vec<u16>>,
+    /// Environments that there are beside those.
+    pub(crate) left_out: usize,
 }
 
 /// A rollout's selectors, parsed. One that does not parse selects nothing: silence never selects.
@@ -36,7 +45,10 @@ impl Selectors {
     pub(crate) fn whole(spec: &RolloutSpec, release: &Release) -> Self {
         let of_wave = |size: &WaveSize| match size {
             WaveSize::Selector(source) => Selector::parse(source).ok(),
-            WaveSize::Count(_) | WaveSize::Percent(_) | WaveSize::Rest => None,
+            WaveSize::Count(_)
+            | WaveSize::Percent(_)
+            | WaveSize::Representative(_)
+            | WaveSize::Rest => None,
         };
         Self {
             waves: spec.waves.iter().map(|wave| of_wave(&wave.hosts)).collect(),
@@ -107,8 +119,22 @@ pub(crate) fn subject(view: &HostView) -> Subject {
 pub fn asked_packages(spec: &RolloutSpec, release: Option<&Release>) -> BTreeSet<Arc<str>> {
     let of_wave = |size: &WaveSize| match size {
         WaveSize::Selector(source) => Some(source.clone()),
-        WaveSize::Count(_) | WaveSize::Percent(_) | WaveSize::Rest => None,
+        WaveSize::Count(_)
+        | WaveSize::Percent(_)
+        | WaveSize::Representative(_)
+        | WaveSize::Rest => None,
     };
+    let traits = spec.environments.iter().filter_map(|which| match which {
+        Trait::Package(name) if spec.asks_for_environments() => Some(Arc::from(name.as_str())),
+        Trait::Package(_)
+        | Trait::Os
+        | Trait::Kernel
+        | Trait::Arch
+        | Trait::Virtualization
+        | Trait::Agent
+        | Trait::Packages
+        | Trait::Label(_) => None,
+    });
     let waves = spec.waves.iter().filter_map(|wave| of_wave(&wave.hosts));
     let platforms = release.and_then(|release| release.manifest.platforms.clone());
     let sources = waves.chain(platforms).chain([spec.selector.clone()]);
@@ -118,6 +144,7 @@ pub fn asked_packages(spec: &RolloutSpec, release: Option<&Release>) -> BTreeSet
         .filter_map(|source| Selector::parse(&source).ok());
     parsed
         .flat_map(|selector| selector.packages().to_vec())
+        .chain(traits)
         .collect()
 }
 
@@ -144,16 +171,37 @@ pub(crate) fn select<'a>(
             }
         }
     }
-    let waves = fill(spec, candidates);
-    Selection {
-        waves,
+    let mut selection = Selection {
+        waves: Vec::new(),
         not_applicable,
+        cover: None,
+        environments: BTreeMap::new(),
+        left_out: 0,
+    };
+    if spec.asks_for_environments() {
+        let views = candidates.iter().filter_map(|c| input.hosts.get(c.host));
+        let found = Environments::of(&spec.environments, views);
+        let hosts = candidates.iter().map(|c| c.host);
+        selection.environments = hosts.zip(found.of_host).collect();
+        selection.cover = Some(found.cover);
+        selection.left_out = found.left_out;
     }
+    selection.waves = fill(spec, candidates, &selection);
+    if let (Some(cover), Some(first)) = (&mut selection.cover, selection.waves.first()) {
+        let of_first = first
+            .iter()
+            .filter_map(|host| selection.environments.get(*host));
+        for environment in of_first.flatten() {
+            cover.environments[usize::from(*environment)].first_wave += 1;
+        }
+    }
+    selection
 }
 
 struct Candidate<'a> {
     host: &'a HostId,
-    is_away: bool,
+    /// Whether it is away, and since when: the one seen last comes first.
+    away: (bool, Reverse<Timestamp>),
     rank: u64,
     /// Bit `n` is set where the selector of wave `n` selects the host: one word, as there are at most 50 waves, in
     /// place of the host's facts.
@@ -172,17 +220,25 @@ impl<'a> Candidate<'a> {
         let meant = waves.filter(|(_, wave)| wave.as_ref().is_some_and(|s| s.selects(subject)));
         Self {
             host,
-            is_away: !view.link.is_up(),
+            away: match view.link {
+                Link::Up { .. } => (false, Reverse(Timestamp::MAX)),
+                Link::Down { since } => (true, Reverse(since)),
+            },
             rank: rank(id, host),
             meant_by: meant.fold(0, |bits, (index, _)| bits | 1 << index),
         }
     }
 }
 
-fn fill<'a>(spec: &RolloutSpec, mut left: Vec<Candidate<'a>>) -> Vec<Vec<&'a HostId>> {
+fn fill<'a>(
+    spec: &RolloutSpec,
+    mut left: Vec<Candidate<'a>>,
+    selection: &Selection<'a>,
+) -> Vec<Vec<&'a HostId>> {
     let total = left.len();
+    let mut covered = BTreeSet::new();
     // A canary that is away tells nothing, so the first wave prefers hosts that are there.
-    left.sort_by_key(|c| (c.is_away, c.rank, c.host));
+    left.sort_by_key(|c| (c.away, c.rank, c.host));
     let mut waves = Vec::new();
     for (index, wave) in spec.waves.iter().enumerate() {
         let take = |n: usize, left: &mut Vec<Candidate<'a>>| {
@@ -192,6 +248,15 @@ fn fill<'a>(spec: &RolloutSpec, mut left: Vec<Candidate<'a>>) -> Vec<Vec<&'a Hos
             WaveSize::Count(count) => take(*count as usize, &mut left),
             WaveSize::Percent(percent) => take(percent.of_rounded_up(total), &mut left),
             WaveSize::Rest => take(total, &mut left),
+            WaveSize::Representative(amount) => {
+                let wanted = match amount {
+                    Amount::Count(count) => *count as usize,
+                    Amount::Percent(percent) => percent.of_rounded_up(total),
+                };
+                let mut taken = take_representative(wanted, &mut left, (selection, &covered));
+                taken.extend(take(wanted - taken.len(), &mut left));
+                taken
+            }
             WaveSize::Selector(_) => {
                 let (taken, rest) = left.into_iter().partition(|c| c.meant_by & 1 << index != 0);
                 left = rest;
@@ -205,9 +270,45 @@ fn fill<'a>(spec: &RolloutSpec, mut left: Vec<Candidate<'a>>) -> Vec<Vec<&'a Hos
             }
             left.sort_by_key(|c| (c.rank, c.host));
         }
+        let environments = taken
+            .iter()
+            .filter_map(|c| selection.environments.get(c.host));
+        covered.extend(environments.flatten().copied());
         waves.push(taken.into_iter().map(|c| c.host).collect());
     }
     waves
+}
+
+/// Takes those that cover most. A host that is away proves nothing, so it is not picked for what it would cover.
+fn take_representative<'a>(
+    wanted: usize,
+    left: &mut Vec<Candidate<'a>>,
+    (selection, covered): (&Selection<'a>, &BTreeSet<u16>),
+) -> Vec<Candidate<'a>> {
+    let Some(cover) = &selection.cover else {
+        return Vec::new();
+    };
+    let present = left.iter().enumerate().filter(|(_, c)| !c.away.0);
+    let hosts: Vec<(usize, &[u16])> = present
+        .filter_map(|(place, c)| Some((place, selection.environments.get(c.host)?.as_slice())))
+        .collect();
+    let picked = cover::pick(wanted, &hosts, (cover, covered));
+    let order: BTreeMap<usize, usize> = picked
+        .into_iter()
+        .enumerate()
+        .map(|(order, place)| (place, order))
+        .collect();
+    let mut taken = Vec::new();
+    let mut rest = Vec::new();
+    for (place, candidate) in std::mem::take(left).into_iter().enumerate() {
+        match order.get(&place) {
+            Some(order) => taken.push((*order, candidate)),
+            None => rest.push(candidate),
+        }
+    }
+    *left = rest;
+    taken.sort_by_key(|(order, _)| *order);
+    taken.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
 /// A host's place in a rollout: pseudo-random, the same for ever.

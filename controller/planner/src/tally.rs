@@ -25,6 +25,10 @@ pub(crate) struct WaveTally {
     pub(crate) overdue: u32,
     /// Ones that nothing more is planned for, excluded ones among them.
     pub(crate) settled: u32,
+    /// Ones that succeeded by an attempt, so not those that had the release already.
+    pub(crate) moved: u32,
+    /// Ones that succeeded, by the environments that they stand for.
+    pub(crate) proven: BTreeMap<u16, u32>,
 }
 
 impl Tally {
@@ -42,6 +46,10 @@ impl Tally {
         if let Outcome::Failed { class } = member.outcome() {
             *wave.failed.entry(class).or_default() += 1;
         }
+        wave.moved += u32::from(has_moved(member));
+        for environment in proves(member) {
+            *wave.proven.entry(*environment).or_default() += 1;
+        }
     }
 
     /// The opposite of [`Tally::add`], for a member that was added.
@@ -52,6 +60,10 @@ impl Tally {
         wave.settled -= u32::from(member.is_settled());
         if let Outcome::Failed { class } = member.outcome() {
             *wave.failed.entry(class).or_default() -= 1;
+        }
+        wave.moved -= u32::from(has_moved(member));
+        for environment in proves(member) {
+            *wave.proven.entry(*environment).or_default() -= 1;
         }
     }
 
@@ -110,11 +122,33 @@ impl WaveTally {
         for (class, count) in &other.failed {
             *self.failed.entry(*class).or_default() += count;
         }
+        self.moved += other.moved;
+        for (environment, count) in &other.proven {
+            *self.proven.entry(*environment).or_default() += count;
+        }
     }
 }
 
 fn is_overdue(member: &Member) -> bool {
     matches!(member.state, MemberState::Unreached { overdue: true })
+}
+
+fn has_moved(member: &Member) -> bool {
+    member.state == MemberState::Succeeded { already: false }
+}
+
+/// The environments on which the member has shown that the release works.
+fn proves(member: &Member) -> &[u16] {
+    match member.state {
+        MemberState::Succeeded { .. } => &member.environments,
+        MemberState::Waiting
+        | MemberState::Unreached { .. }
+        | MemberState::Received
+        | MemberState::Activating
+        | MemberState::Backoff { .. }
+        | MemberState::Failed { .. }
+        | MemberState::Excluded { .. } => &[],
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +192,7 @@ mod tests {
             grant: None,
             last_failure: None,
             roll_back: None,
+            environments: vec![wave, 7],
         }
     }
 
@@ -180,7 +215,11 @@ mod tests {
             for wave in 0..4 {
                 let (a, b) = (tally.wave(wave), counted.wave(wave));
                 prop_assert_eq!(a.outcomes, b.outcomes);
-                prop_assert_eq!((a.overdue, a.settled), (b.overdue, b.settled));
+                prop_assert_eq!((a.overdue, a.settled, a.moved), (b.overdue, b.settled, b.moved));
+                for environment in 0..8 {
+                    let proven = |t: &WaveTally| t.proven.get(&environment).copied().unwrap_or(0);
+                    prop_assert_eq!(proven(&a), proven(&b));
+                }
                 for class in FailureClass::ALL {
                     let failed = |t: &WaveTally| t.failed.get(&class).copied().unwrap_or(0);
                     prop_assert_eq!(failed(&a), failed(&b));

@@ -21,6 +21,7 @@ use crate::artifact::Artifacts;
 use crate::config::ControllerSettings;
 use crate::core::Core;
 use crate::fleet_lock::{self, FleetLock};
+use crate::gates;
 use crate::metrics::{ServeMetrics, StateMetrics, WorldCollector};
 use crate::pki::{Ca, CaError, RenewingCertificate};
 use crate::serve::{Limits, Server, serve};
@@ -67,7 +68,9 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
     let store = open_store(settings, is_first, Arc::clone(&times)).await?;
     fsx::write_atomic(&began(&settings.data_dir), b"", 0o600)?;
     let observer: Arc<dyn crate::core::Observer> = times;
+    let sources = Arc::new(gates::sources(&settings.sources, &clock)?);
     let core = Core::start(store.clone(), clock.clone(), &shutdown, observer)?;
+    core.set_sources(gates::kinds(&sources)).await?;
     let max_size = settings.artifacts.max_size.0;
     let artifacts = Artifacts::open(&settings.artifacts_dir(), max_size, clock.wall())?;
     let artifacts = Arc::new(artifacts);
@@ -121,6 +124,11 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         "renewal",
         &shutdown,
         renew(certificate, clock.clone(), shutdown.clone()),
+    );
+    task::spawn(
+        "gates",
+        &shutdown,
+        gates::run(core.clone(), sources, shutdown.clone()),
     );
     let control = control::Control {
         core: core.clone(),

@@ -20,8 +20,9 @@ use comber_model::host::AttemptStatus;
 use comber_model::packages::PackageSummary;
 use comber_model::release::{Manifest, Release};
 use comber_model::rollout::{
-    AttemptClock, ExcludedReason, Halt, HaltReason, Member, MemberState, Outcome, Outcomes,
-    RollBack, RollBackScope, Rollout, RolloutSpec, RolloutState, WaveProgress,
+    Answer, AttemptClock, Cover, Environment, ExcludedReason, Halt, HaltReason, Member,
+    MemberState, Outcome, Outcomes, RollBack, RollBackScope, Rollout, RolloutSpec, RolloutState,
+    Round, Trait, Verdict, WaveProgress,
 };
 use comber_model::{
     Action, AgentState, Amount, Artifact, Assignment, BarReason, Barred, Digest, Facts, Failure,
@@ -365,7 +366,8 @@ fn rollouts() {
     rollout.waves = vec![
         WaveProgress {
             opened_at: Some(at(1)),
-            good_since: Some(at(2))
+            good_since: Some(at(2)),
+            round: None,
         };
         4
     ];
@@ -385,6 +387,58 @@ fn rollouts() {
         then: RolloutState::Halted,
     });
     golden("rollout_rolling_back", &rollout);
+}
+
+/// Everything that a gate, a ramp and budgets of single waves can say, a round with its answers, and environments.
+#[test]
+fn rollouts_with_gates() {
+    let source = r#"release = "webapp@2.4.1"
+selector = "true"
+environments = ["os", "kernel", "arch", "virtualization", "agent", "packages", "packages.openssl", "labels.role"]
+[budget]
+failures = { max = "2%", min_sample = 20, max_hosts = 50 }
+per_class = { health = { max = "1%", min_sample = 30 } }
+[[wave]]
+hosts = { count = 5, pick = "representative" }
+budget = { failures = { max = 1 }, per_class = { reboot = 0 } }
+[[wave]]
+hosts = { percent = "5%", pick = "representative" }
+start_at = 2026-12-01T22:00:00Z
+ramp = { start = 1, factor = 3, max = "20%" }
+[[wave]]
+hosts = "rest"
+[wave.gate]
+success = "98%"
+coverage = "90%"
+healthy = "99%"
+prometheus = { source = "metrics", query = "up", pass = "value >= 1", fail = "value < 0.5", empty = "fail" }
+webhook = [{ source = "approver" }, { source = "other" }]
+every = "5m"
+tries = 3
+dry_run = ["coverage", "healthy", "prometheus", "webhook"]
+"#;
+    let spec = RolloutSpec::parse(source).unwrap();
+    let mut rollout = Rollout::draft(RolloutId(8), Arc::new(spec), "ada", at(0));
+    let answers = [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive];
+    let answers = answers.into_iter().zip(0..);
+    rollout.waves = vec![WaveProgress::default(); 3];
+    rollout.waves[2].round = Some(Round {
+        number: 2,
+        asked_at: at(5),
+        answers: answers
+            .map(|(verdict, question)| Answer::new(question, at(6), verdict, "0.004"))
+            .collect(),
+    });
+    let environment = |value: &str, first_wave| Environment {
+        kind: Trait::Kernel,
+        value: value.to_owned(),
+        hosts: 7,
+        first_wave,
+    };
+    rollout.cover = Some(Cover {
+        environments: vec![environment("6.1", 1), environment("6.8", 0)],
+    });
+    golden("rollout_gates", &rollout);
 }
 
 #[test]
@@ -420,8 +474,19 @@ fn members() {
             grant: Some(grant()),
             last_failure: Some(failure()),
             roll_back: Some(RollBack::Failed { failure: failure() }),
+            environments: Vec::new(),
         };
         golden(&format!("member_{name}"), &member);
+        if name == "succeeded" {
+            let environments = vec![0, 3];
+            golden(
+                "member_environments",
+                &Member {
+                    environments,
+                    ..member
+                },
+            );
+        }
     }
 }
 
@@ -522,9 +587,9 @@ fn words_that_were_ever_stored() {
          ca_rotation_finished operator_enrolled token_created token_revoked release_published \
          release_deleted rollout_created rollout_started rollout_paused rollout_resumed rollout_halted \
          rollout_rolling_back rollout_rolled_back rollout_completed rollout_aborted rollout_fenced wave_opened \
-         wave_passed outcome_changed host_rolled_back freeze_added freeze_removed budget_set budget_deleted \
-         lock_taken lock_released rollout_overdue repository_imported operator_created operator_changed \
-          operator_revoked operator_token_created operator_token_revoked",
+         wave_passed gate_asked gate_answered outcome_changed host_rolled_back freeze_added freeze_removed budget_set \
+         budget_deleted lock_taken lock_released rollout_overdue repository_imported operator_created operator_changed \
+         operator_revoked operator_token_created operator_token_revoked",
     );
     words::<TokenKind>("host operator");
     words::<Role>("viewer operator approver publisher admin");
@@ -554,6 +619,18 @@ fn reasons_of_halts() {
         },
         HaltReason::PlanRefused {
             finding: "a wave opens too early".into(),
+        },
+        HaltReason::WaveBudget {
+            wave: 1,
+            class: Some(FailureClass::Health),
+            failed,
+            finished,
+            max,
+        },
+        HaltReason::GateFailed {
+            wave: 2,
+            question: "prometheus metrics".into(),
+            why: "0.2".into(),
         },
     ];
     for reason in reasons {

@@ -1,13 +1,14 @@
 //! Rollouts as operators handle them: creating and steering. What follows from it is the planner's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use comber_model::access::Role;
 use comber_model::event::EventKind;
-use comber_model::rollout::{Rollout, RolloutSpec};
+use comber_model::rollout::{Rollout, RolloutSpec, SourceKind, Verdict};
 use comber_model::selector::{Selector, Subject};
-use comber_model::{HostId, Invalid, RolloutId};
-use comber_planner::Command;
+use comber_model::{HostId, Invalid, RolloutId, SourceName};
+use comber_planner::{Command, QuestionId};
 
 use super::edit::Edit;
 use super::operators::Reach;
@@ -23,6 +24,38 @@ impl Core {
         let actor = actor.to_owned();
         self.ask_packages_of(&spec).await?;
         self.edit(move |edit| create(edit, spec, &actor)).await
+    }
+
+    /// Says what gates may ask, from the configuration; not kept.
+    pub async fn set_sources(
+        &self,
+        sources: BTreeMap<SourceName, SourceKind>,
+    ) -> Result<(), CoreError> {
+        let put = move |edit: &mut Edit<'_>| {
+            edit.world.input.sources = sources;
+            Ok(())
+        };
+        self.edit(put).await
+    }
+
+    /// Takes in what a source said to a gate's question. One that nobody waits for any more changes nothing.
+    pub async fn answer_gate(
+        &self,
+        question: QuestionId,
+        verdict: Verdict,
+        reason: String,
+    ) -> Result<(), CoreError> {
+        let put = move |edit: &mut Edit<'_>| {
+            let said = (verdict, reason.as_str());
+            let effect = comber_planner::answer(&edit.world.input, &question, said, edit.now);
+            if let Some(effect) = effect {
+                let events = effect.events.iter();
+                let events = events.map(|event| edit.event(event)).collect();
+                edit.put_rollout(effect.rollout, events);
+            }
+            Ok(())
+        };
+        self.edit(put).await
     }
 
     /// Starts, pauses, resumes, aborts or rolls back a rollout.
@@ -111,6 +144,10 @@ impl Reach {
 fn create(edit: &mut Edit<'_>, mut spec: RolloutSpec, actor: &str) -> Result<RolloutId, CoreError> {
     Reach::of(edit.by.as_deref())?.narrow(edit.world, &mut spec)?;
     let mut problems = spec.problems();
+    problems.extend(comber_planner::unknown_sources(&edit.world.input, &spec));
+    if let Some(release) = edit.world.input.releases.get(&spec.release) {
+        problems.extend(comber_planner::deadline_problems(&spec, release));
+    }
     if !edit.world.input.releases.contains_key(&spec.release) {
         let problem = format!(
             "{} is not published; publish it with: comber release publish, or see: comber release list",

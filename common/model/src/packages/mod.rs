@@ -51,6 +51,12 @@ impl Versions {
         }
     }
 
+    /// What is installed under a name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.binary_search_by(|(known, _)| (**known).cmp(name));
+        found.ok().map(|at| &*self.0[at].1)
+    }
+
     /// Names with versions, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, version)| (&**name, &**version))

@@ -38,6 +38,9 @@ pub struct Member {
     pub last_failure: Option<Failure>,
     /// Its way back, where the rollout is rolled back.
     pub roll_back: Option<RollBack>,
+    /// The environments that it stands for: places in the rollout's list of them. As when it was selected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<u16>,
 }
 
 /// The time that is left for an attempt. It stands still while the host waits for its permit.

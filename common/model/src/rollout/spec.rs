@@ -1,14 +1,19 @@
 //! The rollout file: what an administrator writes. Its defaults are the careful ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::cover::TRAITS_MAX;
+use super::question::{self, QUESTIONS_MAX};
 use super::windows::Windows;
-use super::{Due, Spread};
+use super::{
+    ClassLimit, DryRule, Due, FailureLimit, PrometheusQuery, Question, Ramp, Spread, Trait,
+    WaveBudget, Webhook,
+};
 use crate::calendar::{Moment, Zone, ZoneChoice};
 use crate::{Amount, FailureClass, Invalid, Percent, ReleaseId, RolloutId, duration};
 
@@ -58,9 +63,19 @@ pub struct RolloutSpec {
     /// When hosts may begin to activate.
     #[serde(default, skip_serializing_if = "Windows::is_default")]
     pub windows: Windows,
+    /// In what hosts differ that may matter to the release: what `pick = "representative"` and `gate.coverage` look at.
+    #[serde(
+        default = "Trait::default_list",
+        skip_serializing_if = "is_default_traits"
+    )]
+    pub environments: Vec<Trait>,
     /// The waves in their order. Hosts that no wave takes are an error, found when the rollout is planned.
     #[serde(rename = "wave")]
     pub waves: Vec<WaveSpec>,
+}
+
+fn is_default_traits(traits: &[Trait]) -> bool {
+    traits == Trait::default_list()
 }
 
 /// Order between rollouts that want the same host.
@@ -95,39 +110,12 @@ pub enum OnHalt {
 pub struct Budget {
     /// Failures of any class.
     pub failures: FailureLimit,
-    /// Failures of one class; a percentage is held to the sample of `failures`.
-    pub per_class: BTreeMap<FailureClass, Amount>,
+    /// Failures of one class; a percentage is held to its own sample, or else to that of `failures`.
+    pub per_class: BTreeMap<FailureClass, ClassLimit>,
     /// Hosts that do not confirm receipt.
     pub unreached: Unreached,
     /// Hosts that fall silent after receipt.
     pub silent: Silent,
-}
-
-/// Most failures allowed; one more halts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FailureLimit {
-    /// A count, or a share of the hosts that have finished.
-    pub max: Amount,
-    /// Finished hosts before a share is looked at; a count is held from the first host on.
-    #[serde(default = "FailureLimit::default_sample")]
-    pub min_sample: u32,
-}
-
-impl FailureLimit {
-    fn default_sample() -> u32 {
-        10
-    }
-}
-
-impl Default for FailureLimit {
-    /// 5 % of at least 10 finished hosts.
-    fn default() -> Self {
-        Self {
-            max: Amount::Percent(Percent::whole(5)),
-            min_sample: Self::default_sample(),
-        }
-    }
 }
 
 /// Hosts whose wave is open and that have not confirmed receipt.
@@ -259,6 +247,15 @@ pub struct WaveSpec {
     /// Hosts of this wave that may be down at once.
     #[serde(default)]
     pub max_in_flight: Option<Amount>,
+    /// Lets few hosts move at first, and more with every success; never more than `max_in_flight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Ramp>,
+    /// The wave opens not before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Moment>,
+    /// How much may go wrong in this wave alone, beside the budget of the rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<WaveBudget>,
     /// Hosts of one failure domain that the rollout may have down at once, while this wave moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
@@ -271,13 +268,105 @@ pub struct Gate {
     /// Least share of the previous wave's hosts that succeeded, of those that are neither excluded nor unreached past
     /// their deadline.
     pub success: Percent,
+    /// Least share of the target's environments on which a host of the waves before has succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Percent>,
+    /// Least share of the hosts that succeeded in the wave before that are still there when its soak is over: connected,
+    /// or away for less than `silent.after`, and not broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<Percent>,
+    /// Queries to Prometheus, asked when all else holds.
+    #[serde(
+        deserialize_with = "question::one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub prometheus: Vec<PrometheusQuery>,
+    /// Questions to programs of one's own, asked at the same time.
+    #[serde(
+        deserialize_with = "question::one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub webhook: Vec<Webhook>,
+    /// Pause before an inconclusive answer is asked for again.
+    #[serde(with = "duration", skip_serializing_if = "is_default_every")]
+    pub every: Duration,
+    /// How often all is asked before the rollout pauses for a person.
+    #[serde(skip_serializing_if = "is_default_tries")]
+    pub tries: u32,
+    /// Rules that only report what they would have done.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub dry_run: BTreeSet<DryRule>,
+}
+
+/// Long enough for a scrape or two to come in.
+const DEFAULT_EVERY: Duration = Duration::from_mins(1);
+/// Five minutes of nothing to go by are enough to call a person.
+const DEFAULT_TRIES: u32 = 5;
+
+fn is_default_every(every: &Duration) -> bool {
+    *every == DEFAULT_EVERY
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
+fn is_default_tries(tries: &u32) -> bool {
+    *tries == DEFAULT_TRIES
 }
 
 impl Default for Gate {
-    /// 95 %.
+    /// 95 % succeeded, and nothing else.
     fn default() -> Self {
         Self {
             success: Percent::whole(95),
+            coverage: None,
+            healthy: None,
+            prometheus: Vec::new(),
+            webhook: Vec::new(),
+            every: DEFAULT_EVERY,
+            tries: DEFAULT_TRIES,
+            dry_run: BTreeSet::new(),
+        }
+    }
+}
+
+impl Gate {
+    /// What it asks of others, in the order in which answers are numbered.
+    pub fn questions(&self) -> impl Iterator<Item = Question<'_>> {
+        let queries = self.prometheus.iter().map(Question::Prometheus);
+        queries.chain(self.webhook.iter().map(Question::Webhook))
+    }
+
+    /// True where the answer to a question only is reported.
+    pub fn is_dry(&self, question: Question<'_>) -> bool {
+        self.dry_run.contains(&match question {
+            Question::Prometheus(_) => DryRule::Prometheus,
+            Question::Webhook(_) => DryRule::Webhook,
+        })
+    }
+
+    fn problems(&self, found: &mut Vec<Invalid>) {
+        for (index, question) in self.questions().enumerate() {
+            let mut inner = Vec::new();
+            question.problems(&mut inner);
+            let (kind, place) = match index.checked_sub(self.prometheus.len()) {
+                None => ("prometheus", index),
+                Some(place) => ("webhook", place),
+            };
+            let path = format!("{kind}[{place}]");
+            found.extend(inner.into_iter().map(|error| error.within(&path)));
+        }
+        if self.questions().count() > QUESTIONS_MAX {
+            let problem = format!("at most {QUESTIONS_MAX} questions are allowed in one gate");
+            found.push(Invalid::new("prometheus", problem));
+        }
+        let day = Duration::from_hours(24);
+        if self.every < Duration::from_secs(1) || self.every > day {
+            found.push(Invalid::new("every", "must be 1s to 24h"));
+        }
+        if self.tries == 0 || self.tries > 1000 {
+            found.push(Invalid::new("tries", "must be 1 to 1000"));
         }
     }
 }
@@ -289,13 +378,15 @@ pub enum WaveSize {
     Count(u32),
     /// This share of all selected hosts, rounded up.
     Percent(Percent),
+    /// So many, or this share rounded up: those that cover most environments.
+    Representative(Amount),
     /// All that this selector is true for.
     Selector(String),
     /// All that are left. What the last wave should say.
     Rest,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenSize {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -306,9 +397,19 @@ struct WrittenSize {
     selector: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rest: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pick: Option<Pick>,
 }
 
-const SIZE_FORMS: &str = "must be a number such as 5, a percentage such as \"10%\", \"rest\", or a table with one of count, percent, selector";
+/// How a wave picks its hosts among those that are left.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Pick {
+    Random,
+    Representative,
+}
+
+const SIZE_FORMS: &str = "must be a number such as 5, a percentage such as \"10%\", \"rest\", or a table with one of count, percent, selector; count and percent may have pick = \"representative\"";
 
 impl Serialize for WaveSize {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -317,12 +418,24 @@ impl Serialize for WaveSize {
             Self::Percent(percent) => percent.serialize(serializer),
             Self::Rest => serializer.serialize_str("rest"),
             Self::Selector(source) => WrittenSize {
-                count: None,
-                percent: None,
                 selector: Some(source.clone()),
-                rest: None,
+                ..WrittenSize::default()
             }
             .serialize(serializer),
+            Self::Representative(amount) => {
+                let pick = Some(Pick::Representative);
+                let (count, percent) = match *amount {
+                    Amount::Count(count) => (Some(count), None),
+                    Amount::Percent(percent) => (None, Some(percent)),
+                };
+                WrittenSize {
+                    count,
+                    percent,
+                    pick,
+                    ..WrittenSize::default()
+                }
+                .serialize(serializer)
+            }
         }
     }
 }
@@ -363,16 +476,25 @@ impl<'de> serde::de::Visitor<'de> for SizeVisitor {
 
     fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<WaveSize, A::Error> {
         let written = WrittenSize::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+        let is_representative = written.pick == Some(Pick::Representative);
         match (
             written.count,
             written.percent,
             written.selector,
             written.rest,
         ) {
+            (Some(count), None, None, None) if is_representative => {
+                Ok(WaveSize::Representative(Amount::Count(count)))
+            }
+            (None, Some(percent), None, None) if is_representative => {
+                Ok(WaveSize::Representative(Amount::Percent(percent)))
+            }
             (Some(count), None, None, None) => Ok(WaveSize::Count(count)),
             (None, Some(percent), None, None) => Ok(WaveSize::Percent(percent)),
-            (None, None, Some(source), None) => Ok(WaveSize::Selector(source)),
-            (None, None, None, Some(true)) => Ok(WaveSize::Rest),
+            (None, None, Some(source), None) if written.pick.is_none() => {
+                Ok(WaveSize::Selector(source))
+            }
+            (None, None, None, Some(true)) if written.pick.is_none() => Ok(WaveSize::Rest),
             _ => Err(serde::de::Error::custom(SIZE_FORMS)),
         }
     }
@@ -410,6 +532,7 @@ impl RolloutSpec {
         self.wave_problems(&mut found);
         self.windows.problems(&mut found);
         self.start_problems(&mut found);
+        self.environment_problems(&mut found);
         if self.after.len() > AFTER_MAX {
             let problem = format!(
                 "names {} rollouts, at most {AFTER_MAX} are allowed",
@@ -431,21 +554,52 @@ impl RolloutSpec {
 
     /// When its first wave may open at the earliest.
     pub fn starts_at(&self) -> Option<Timestamp> {
-        let zone = match &self.windows.zone {
+        self.start_at.map(|start| start.instant(&self.zone()))
+    }
+
+    /// When a wave may open at the earliest, as far as its own start goes.
+    pub fn wave_starts_at(&self, wave: usize) -> Option<Timestamp> {
+        let start = self.waves.get(wave)?.start_at?;
+        Some(start.instant(&self.zone()))
+    }
+
+    /// True where the environments of its hosts matter to it.
+    pub fn asks_for_environments(&self) -> bool {
+        self.waves.iter().any(|wave| {
+            let is_representative = matches!(wave.hosts, WaveSize::Representative(_));
+            is_representative || wave.gate.coverage.is_some()
+        })
+    }
+
+    /// The zone in which its own times are read where they have no offset.
+    fn zone(&self) -> Zone {
+        match &self.windows.zone {
             ZoneChoice::Named(zone) => zone.clone(),
             ZoneChoice::Host => Zone::utc(),
-        };
-        self.start_at.map(|start| start.instant(&zone))
+        }
     }
 
     /// A rollout starts everywhere at once, so its start cannot be read from each host's own clock.
     fn start_problems(&self, found: &mut Vec<Invalid>) {
-        let by_wall = matches!(self.start_at, Some(Moment::Wall(_)));
-        if by_wall && self.windows.zone == ZoneChoice::Host {
-            found.push(Invalid::new(
-                "start_at",
-                "needs an offset such as Z or +01:00, or a zone in windows.zone, since hosts stand in several",
-            ));
+        let own = ("start_at".to_owned(), self.start_at);
+        let waves = self.waves.iter().enumerate();
+        let waves = waves.map(|(index, wave)| (format!("wave[{index}].start_at"), wave.start_at));
+        for (field, start) in std::iter::once(own).chain(waves) {
+            if matches!(start, Some(Moment::Wall(_))) && self.windows.zone == ZoneChoice::Host {
+                found.push(Invalid::new(
+                    field,
+                    "needs an offset such as Z or +01:00, or a zone in windows.zone, since hosts stand in several",
+                ));
+            }
+        }
+    }
+
+    fn environment_problems(&self, found: &mut Vec<Invalid>) {
+        let count = self.environments.len();
+        let different: BTreeSet<&Trait> = self.environments.iter().collect();
+        if count == 0 || count > TRAITS_MAX || different.len() < count {
+            let problem = format!("must name 1 to {TRAITS_MAX} different traits");
+            found.push(Invalid::new("environments", problem));
         }
     }
 
@@ -499,8 +653,7 @@ impl RolloutSpec {
                 ));
             }
             wave.problems(&mut inner);
-            all_taken |=
-                wave.hosts == WaveSize::Rest || wave.hosts == WaveSize::Percent(Percent::ALL);
+            all_taken |= matches!(wave.hosts, WaveSize::Rest | WaveSize::Percent(Percent::ALL));
             if index == last && !all_taken {
                 inner.push(Invalid::new(
                     "hosts",
@@ -532,8 +685,20 @@ impl WaveSpec {
             WaveSize::Percent(percent) if *percent == Percent::whole(0) => {
                 found.push(Invalid::new("hosts", "is 0%, so the wave would be empty"));
             }
+            WaveSize::Representative(amount) if amount.is_zero() => {
+                found.push(Invalid::new("hosts", "is 0, so the wave would be empty"));
+            }
             WaveSize::Selector(source) => check_selector("hosts.selector", source, found),
-            WaveSize::Count(_) | WaveSize::Percent(_) | WaveSize::Rest => {}
+            WaveSize::Count(_)
+            | WaveSize::Percent(_)
+            | WaveSize::Representative(_)
+            | WaveSize::Rest => {}
+        }
+        let mut inner = Vec::new();
+        self.gate.problems(&mut inner);
+        found.extend(inner.into_iter().map(|error| error.within("gate")));
+        if let Some(ramp) = &self.ramp {
+            ramp.problems(found);
         }
         if self.max_in_flight.is_some_and(Amount::is_zero) {
             found.push(Invalid::new(

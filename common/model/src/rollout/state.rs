@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{RolloutSpec, Urgency};
+use super::{Cover, RolloutSpec, Round, Urgency};
 use crate::{Amount, FailureClass, Percent, RolloutId};
 
 /// One rollout.
@@ -33,6 +33,9 @@ pub struct Rollout {
     pub overdue_at: Option<Timestamp>,
     /// Progress of each wave of the spec, in order; empty until the plan after its start has selected its hosts.
     pub waves: Vec<WaveProgress>,
+    /// The environments of its hosts as they were selected, where it looks at them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cover: Option<Cover>,
     /// Why it halted; kept while it rolls back and afterwards.
     pub halt: Option<Halt>,
     /// Which hosts go back, while and after it rolls back.
@@ -58,6 +61,7 @@ impl Rollout {
             resumed_at: None,
             overdue_at: None,
             waves: Vec::new(),
+            cover: None,
             halt: None,
             roll_back: None,
         }
@@ -141,6 +145,9 @@ pub struct WaveProgress {
     /// Since when its successes have been enough for the next wave's gate; the soak counts from here. Taken back when
     /// they are no longer enough.
     pub good_since: Option<Timestamp>,
+    /// What was last asked of others for this wave to open, and what came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
 }
 
 /// A rollout's stop by a gate or budget.
@@ -172,6 +179,20 @@ pub enum HaltReason {
         finished: u32,
         max: Amount,
     },
+    /// More failures in one wave than its own budget allows, of all classes or of one.
+    WaveBudget {
+        wave: u16,
+        class: Option<FailureClass>,
+        failed: u32,
+        finished: u32,
+        max: Amount,
+    },
+    /// A source that the gate of a wave asks has said fail.
+    GateFailed {
+        wave: u16,
+        question: String,
+        why: String,
+    },
     /// More hosts unreached past their deadline than allowed.
     UnreachedBudget {
         unreached: u32,
@@ -195,6 +216,8 @@ impl HaltReason {
         match self {
             Self::FailureBudget { .. } => "failure_budget",
             Self::ClassBudget { .. } => "class_budget",
+            Self::WaveBudget { .. } => "wave_budget",
+            Self::GateFailed { .. } => "gate_failed",
             Self::UnreachedBudget { .. } => "unreached_budget",
             Self::GateImpossible { .. } => "gate_impossible",
             Self::PlanRefused { .. } => "plan_refused",
@@ -222,6 +245,25 @@ impl fmt::Display for HaltReason {
                 f,
                 "failure budget for {class} spent: {failed} of {finished} finished hosts failed so, at most {max} may"
             ),
+            Self::WaveBudget {
+                wave,
+                class,
+                failed,
+                finished,
+                max,
+            } => {
+                write!(f, "failure budget of wave {wave} ")?;
+                class.map_or(Ok(()), |class| write!(f, "for {class} "))?;
+                write!(
+                    f,
+                    "spent: {failed} of its {finished} finished hosts failed, at most {max} may"
+                )
+            }
+            Self::GateFailed {
+                wave,
+                question,
+                why,
+            } => write!(f, "gate of wave {wave} failed: {question} says fail: {why}"),
             Self::UnreachedBudget {
                 unreached,
                 asked,

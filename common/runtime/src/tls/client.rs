@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig,
     client::{Resumption, WebPkiServerVerifier},
-    version::TLS13,
+    version::{TLS12, TLS13},
 };
+use rustls_pki_types::CertificateDer;
 
 use super::{Pin, TlsError, pin::PinnedVerifier, provider, roots};
 use crate::{clock::Clock, identity::Identity};
@@ -47,6 +48,25 @@ pub fn enrolment_client(pin: Pin, clock: &Clock) -> Result<Arc<ClientConfig>, Tl
         // The name warns of verifiers that skip checks; this one adds the pin and leaves the rest to webpki.
         .dangerous()
         .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok(finish(config))
+}
+
+/// For a server that is not Comber's: presents nothing, accepts what one of `ca` vouches for under the name that is dialled.
+pub fn outside_client(
+    ca: &[CertificateDer<'static>],
+    clock: &Clock,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots(ca)?, provider())
+        .build()
+        .map_err(|_| TlsError::NoCa)?;
+    let config = ClientConfig::builder_with_details(provider(), Arc::new(clock.clone()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|source| TlsError::Setup {
+            step: "set up TLS",
+            source,
+        })?
+        .with_webpki_verifier(verifier)
         .with_no_client_auth();
     Ok(finish(config))
 }

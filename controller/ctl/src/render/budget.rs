@@ -107,18 +107,17 @@ pub(crate) fn budget(view: &View, budget: &Budget, locks: &[Lock]) -> String {
         } else {
             Paint::Plain
         };
-        let more =
-            usize::try_from(domain.down).unwrap_or(0) - domain.who.len().min(domain.down as usize);
-        let mut who = domain.who.join(", ");
-        if more > 0 {
-            who.push_str(&format!(", {more} more"));
+        let told = u32::try_from(domain.who.len()).unwrap_or(u32::MAX);
+        let mut who = domain.who.clone();
+        if domain.down > told {
+            who.push(format!("{} more", domain.down - told));
         }
         table.row([
             domain.name.clone().into(),
             cell(paint, domain.down.to_string()),
             domain.limit.to_string().into(),
             domain.hosts.to_string().into(),
-            who.into(),
+            who.join(", ").into(),
         ]);
     }
     out.push_str(&table.render(view));

@@ -4,6 +4,7 @@
 
 use comber_proto::rollout::v1::PreviewRolloutResponse;
 
+use super::rollout::covered;
 use super::table::{Table, number, prose, text};
 use super::text::{bytes, hosts, hosts_are, next, wrap};
 use super::{Paint, View, at, instant};
@@ -54,6 +55,9 @@ fn summary(view: &View, plan: &PreviewRolloutResponse) -> String {
             hosts_are(plan.disconnected)
         );
         out.push_str(&view.paint(Paint::Notice, &wrap(view, "", &text)));
+    }
+    if let Some(coverage) = &plan.coverage {
+        out.push_str(&covered(view, coverage));
     }
     out.push('\n');
     out

@@ -2,7 +2,7 @@
 //!
 //! Pure. Invariant: outcomes are always shown all together, so that they can be seen to add up.
 
-use comber_proto::rollout::v1::{AwaitFenceResponse, Hold, Rollout, RolloutState, Wave};
+use comber_proto::rollout::v1::{AwaitFenceResponse, Coverage, Hold, Rollout, RolloutState, Wave};
 
 use super::outcomes::{bar, sentence, state_of, state_paint, state_word};
 use super::table::{Table, cell, number, prose, text, whole};
@@ -83,6 +83,9 @@ pub(crate) fn status(
         out.push_str(&view.paint(Paint::Notice, &wrap(view, "", &text)));
     }
     out.push_str(&roll_back(view, rollout));
+    if let Some(coverage) = &rollout.coverage {
+        out.push_str(&covered(view, coverage));
+    }
     out.push('\n');
     out.push_str(&waves(view, &rollout.waves));
     for hold in holds {
@@ -194,6 +197,26 @@ pub(crate) fn hold_text(view: &View, hold: &Hold) -> String {
         Some(left) => format!("{text} ({left})"),
         None => text,
     }
+}
+
+/// Environments named in one line.
+const MISSING_SHOWN: usize = 5;
+
+/// What the first wave covers, and what it does not.
+pub(crate) fn covered(view: &View, coverage: &Coverage) -> String {
+    let (covered, all) = (coverage.covered, coverage.environments);
+    let text = format!("the first wave covers {covered} of {all} environments");
+    if coverage.missing.is_empty() {
+        return wrap(view, "", &text);
+    }
+    let missing = coverage.missing.iter().take(MISSING_SHOWN);
+    let missing: Vec<&str> = missing.map(String::as_str).collect();
+    let more = match coverage.missing.len().saturating_sub(MISSING_SHOWN) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let text = format!("{text}; not covered: {}{more}", missing.join(", "));
+    view.paint(Paint::Notice, &wrap(view, "", &text))
 }
 
 /// `r7  webapp@2.4.1  running for 4m`.

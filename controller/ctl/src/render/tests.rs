@@ -1,11 +1,12 @@
 //! What people and programs see, word for word. `INSTA_UPDATE=always cargo nextest run -p comber-ctl` writes the files
 //! anew; the diff is the review.
 
+use comber_proto::budget::v1::{Budget, Domain, Lock};
 use comber_proto::enrolment::v1::{IdentityKind, Token};
 use comber_proto::freeze::v1::{AddFreezeResponse, Freeze, FreezeTime};
 use comber_proto::host::v1::{ExplainHostResponse, GetHostResponse, ListPackagesResponse};
 use comber_proto::rollout::v1::{
-    AwaitFenceResponse, ExplainRolloutResponse, PreviewExcluded, PreviewRolloutResponse,
+    AwaitFenceResponse, Coverage, ExplainRolloutResponse, PreviewExcluded, PreviewRolloutResponse,
     PreviewSpan, PreviewTimes, PreviewWave, RolloutState,
 };
 use console::measure_text_width;
@@ -129,6 +130,14 @@ fn plans() {
         already: 2,
         disconnected: 1,
         starts_at: ago(-7200),
+        coverage: Some(Coverage {
+            covered: 9,
+            environments: 11,
+            missing: vec![
+                "kernel 5.10.0-8 (3 hosts)".to_owned(),
+                "labels.role cache (1 hosts)".to_owned(),
+            ],
+        }),
         times: vec![
             PreviewTimes {
                 zone: "Europe/Berlin".to_owned(),
@@ -172,6 +181,61 @@ fn plans() {
         )
     });
     shape("plan_json", &json::Plan::from(&preview));
+}
+
+#[test]
+fn budget_tables() {
+    let domain = |name: &str, down: u32, who: &[&str]| Domain {
+        name: format!("labels.rack={name}"),
+        hosts: 20,
+        down,
+        limit: 1,
+        who: who.iter().map(ToString::to_string).collect(),
+    };
+    let racks = Budget {
+        name: "racks".to_owned(),
+        by: "labels.rack".to_owned(),
+        max: "1".to_owned(),
+        fleet_lock: true,
+        reason: "two copies of everything".to_owned(),
+        set_by: "anna".to_owned(),
+        set_at: ago(7200),
+        domains: vec![
+            domain("r1", 1, &["web-01 is rebooting"]),
+            domain(
+                "r2",
+                5,
+                &["a is not connected", "b is broken", "c has a permit"],
+            ),
+            domain("r3", 0, &[]),
+        ],
+        down: 6,
+        hosts: 60,
+        full: 2,
+        ..Budget::default()
+    };
+    let web = Budget {
+        name: "web".to_owned(),
+        max: "10%".to_owned(),
+        selector: "labels.role == \"web\"".to_owned(),
+        hosts: 40,
+        set_by: "ben".to_owned(),
+        set_at: ago(60),
+        ..Budget::default()
+    };
+    let locks = [Lock {
+        id: "c988d2509fdf5cdcbed39037c56406fb".to_owned(),
+        group: "r2".to_owned(),
+        since: ago(300),
+    }];
+    let mut listed = racks.clone();
+    listed.domains.truncate(2);
+    let all = [listed, web];
+    both("budget_list", |view| budgets(view, &all));
+    both("budget_list_empty", |view| budgets(view, &[]));
+    both("budget_show", |view| budget(view, &racks, &locks));
+    both("budget_set", |view| budget_set(view, &racks));
+    shape("budget_json", &json::BudgetDetail::new(&racks, &locks));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comber_model::rollout::{Member, Rollout};
+use comber_model::rollout::{Member, Outcomes, Rollout};
 use comber_model::{Desired, HostId, RolloutId};
 use jiff::Timestamp;
 
@@ -72,6 +72,45 @@ impl<'a> After<'a> {
             .filter(|(other, _)| *other == id)
             .map(|(_, m)| m);
         kept.chain(changed).collect()
+    }
+
+    /// Members that are in motion or were changed by the plan.
+    pub(super) fn moving(&self, id: RolloutId) -> Vec<&'a Member> {
+        let view = self.input.rollouts.get(&id);
+        let attention = view.into_iter().flat_map(|view| {
+            let hosts = view.attention.iter();
+            hosts.filter_map(|host| view.members.get(host))
+        });
+        let kept = attention.filter(|member| !self.members.contains_key(&(id, &member.host)));
+        kept.chain(self.changed(id)).collect()
+    }
+
+    fn changed(&self, id: RolloutId) -> impl Iterator<Item = &'a Member> {
+        let changed = self.plan.members.iter();
+        changed
+            .filter(move |(other, _)| *other == id)
+            .map(|(_, member)| member)
+    }
+
+    /// Outcomes afterwards, of one wave or of all: what is kept of the rollout, and what the plan changes of that.
+    pub(super) fn outcomes(&self, id: RolloutId, wave: Option<u16>) -> Outcomes {
+        let is_meant = |member: &&Member| wave.is_none_or(|wave| member.wave == wave);
+        let view = self.input.rollouts.get(&id);
+        let mut outcomes = match (view, wave) {
+            (None, _) => Outcomes::default(),
+            (Some(view), None) => view.tally.outcomes(),
+            (Some(view), Some(wave)) => view.tally.wave(usize::from(wave)).outcomes,
+        };
+        for member in self.changed(id) {
+            let old = self.old_member(id, &member.host);
+            if Some(member).filter(is_meant).is_some() {
+                outcomes.add(member.outcome());
+            }
+            if let Some(old) = old.filter(is_meant) {
+                outcomes.remove(old.outcome());
+            }
+        }
+        outcomes
     }
 
     pub(super) fn host(&self, host: &HostId) -> Option<&'a HostView> {

@@ -10,7 +10,7 @@ use comber_model::rollout::{Member, Rollout};
 use comber_model::{AgentState, HostId, RolloutId};
 
 use super::Findings;
-use super::after::{After, is_active, may_be_down};
+use super::after::{After, may_be_down};
 use crate::HostView;
 
 /// A permit that was just given.
@@ -110,25 +110,28 @@ fn spread(after: &After<'_>, id: RolloutId, member: &Member, findings: &mut Find
     let Some((max, down)) = spread_counts(after, rollout, member) else {
         return;
     };
-    if down > max {
+    if down.len() > max as usize {
         let text = format!(
-            "{} gets a permit of {id} though {down} hosts of its domain are down with it, at most {max} may be",
+            "{} gets a permit of {id} though these hosts of its domain are down with it, and at most {max} may be: {down:?}",
             member.host
         );
         findings.fatal(id, text);
     }
 }
 
-fn spread_counts(after: &After<'_>, rollout: &Rollout, member: &Member) -> Option<(u32, u32)> {
+fn spread_counts(
+    after: &After<'_>,
+    rollout: &Rollout,
+    member: &Member,
+) -> Option<(u32, BTreeSet<HostId>)> {
     let spec = rollout.spec.waves.get(usize::from(member.wave))?;
     let spread = spec.spread.as_ref()?;
     let value = |host: &HostId| Some(spread.by.value(&after.host(host)?.host.labels));
     let own = value(&member.host)?;
     let down = after.members(rollout.id).into_iter().filter(|other| {
         let host = after.host(&other.host);
-        let down =
-            host.is_some_and(|view| may_be_down(view, other, after.now) || is_active(view, other));
+        let down = host.is_some_and(|view| may_be_down(view, other, after.now));
         down && value(&other.host) == Some(own)
     });
-    Some((spread.max, u32::try_from(down.count()).unwrap_or(u32::MAX)))
+    Some((spread.max, down.map(|other| other.host.clone()).collect()))
 }

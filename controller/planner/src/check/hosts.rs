@@ -1,5 +1,6 @@
 //! Rules about what hosts are told: one assignment, a rising generation, permits only where they may be.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use comber_model::rollout::{Member, MemberState, RollBack, RollBackScope, RolloutState};
@@ -10,13 +11,36 @@ use super::{Findings, windows};
 use crate::HostView;
 
 pub(super) fn check(after: &After<'_>, findings: &mut Findings) {
-    for (host, view) in &after.input.hosts {
+    for host in looked_at(after) {
+        let Some((host, view)) = after.input.hosts.get_key_value(host) else {
+            continue;
+        };
         let desired = after.desired(host, view);
         standing(after, host, view, desired, findings);
         if *desired != view.desired {
             changed(after, host, view, desired, findings);
         }
     }
+}
+
+/// Hosts of which anything can have changed that a rule speaks of: those that said something or that the plan names, all
+/// of a rollout whose record it changes, and those that hold a permit, since time goes on. After a restart, all.
+fn looked_at<'a>(after: &After<'a>) -> BTreeSet<&'a HostId> {
+    let heard = after.input.hosts.heard().map(|(host, _)| host);
+    let told = after.plan.desired.iter().map(|(host, _)| host);
+    let members = after.plan.members.iter().map(|(_, member)| &member.host);
+    let mut hosts: BTreeSet<&HostId> = heard.chain(told).chain(members).collect();
+    for (id, view) in &after.input.rollouts {
+        if after.plan.rollouts.iter().any(|rollout| rollout.id == *id) {
+            hosts.extend(view.members.keys());
+        }
+        let attention = view.attention.iter();
+        hosts.extend(attention.filter(|host| {
+            let host = after.host(host);
+            host.is_some_and(|host| host.desired.grant.is_some())
+        }));
+    }
+    hosts
 }
 
 /// What must hold of every host, changed or not.

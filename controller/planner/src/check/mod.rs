@@ -5,6 +5,7 @@
 
 mod after;
 mod budgets;
+mod gates;
 mod hosts;
 mod members;
 mod rollouts;

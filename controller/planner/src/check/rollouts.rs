@@ -1,6 +1,7 @@
 //! Rules about rollouts: counts that add up, gates before waves, budgets, and how many hosts are down at once.
 //!
-//! Counts again from the members, in its own way; looks only at rollouts that the plan touches.
+//! Counts again from the members, in its own way; looks only at rollouts that the plan touches, and at all members of
+//! those whose record it changes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use comber_model::rollout::{Member, MemberState, Outcome, Outcomes, Rollout, RolloutState};
 use comber_model::{Amount, RolloutId};
 
-use super::Findings;
 use super::after::{After, may_be_down};
+use super::{Findings, gates};
 
 pub(super) fn check(after: &After<'_>, findings: &mut Findings) {
     let changed = after.plan.rollouts.iter().map(|rollout| rollout.id);
@@ -20,17 +21,35 @@ pub(super) fn check(after: &After<'_>, findings: &mut Findings) {
         let (Some(rollout), Some(view)) = (after.rollout(id), after.input.rollouts.get(&id)) else {
             continue;
         };
-        let members = after.members(id);
-        outcomes(after, id, &members, findings);
-        state(&view.rollout, rollout, findings);
-        waves(after, &view.rollout, rollout, &members, findings);
-        budget(rollout, &members, findings);
+        // Where the record changes, everything is counted again. Where only members do, what is kept of the others is
+        // taken for granted (properties hold it against counting all), so that one report costs no look at all hosts.
+        let is_whole = after.plan.rollouts.iter().any(|rollout| rollout.id == id);
+        let members = if is_whole {
+            after.members(id)
+        } else {
+            after.moving(id)
+        };
+        let counted = if is_whole {
+            members.iter().map(|member| member.outcome()).collect()
+        } else {
+            after.outcomes(id, None)
+        };
+        outcomes(after, id, counted, findings);
+        state(after, &view.rollout, rollout, findings);
+        if is_whole {
+            waves(after, &view.rollout, rollout, &members, findings);
+            gates::check(after, &view.rollout, rollout, &members, findings);
+        }
+        budget(rollout, counted, findings);
+        // Single classes and waves are counted whenever a host failed: rarely enough to look at all.
+        if is_whole || has_failures(after, id) {
+            gates::budgets(rollout, &after.members(id), findings);
+        }
         in_flight(after, rollout, &members, findings);
     }
 }
 
-fn outcomes(after: &After<'_>, id: RolloutId, members: &[&Member], findings: &mut Findings) {
-    let counted: Outcomes = members.iter().map(|member| member.outcome()).collect();
+fn outcomes(after: &After<'_>, id: RolloutId, counted: Outcomes, findings: &mut Findings) {
     let told = after
         .plan
         .events
@@ -49,7 +68,7 @@ fn outcomes(after: &After<'_>, id: RolloutId, members: &[&Member], findings: &mu
     }
 }
 
-fn state(old: &Rollout, new: &Rollout, findings: &mut Findings) {
+fn state(after: &After<'_>, old: &Rollout, new: &Rollout, findings: &mut Findings) {
     use RolloutState as S;
     let allowed = old.state == new.state
         || matches!(
@@ -58,7 +77,8 @@ fn state(old: &Rollout, new: &Rollout, findings: &mut Findings) {
                 | (S::Completed | S::Halted | S::Aborted, S::RollingBack)
                 | (S::Completed, S::Halted)
                 | (S::RollingBack, S::Halted | S::Aborted)
-        );
+        )
+        || (old.state, new.state) == (S::Running, S::Paused) && gates::may_pause(after, old);
     if !allowed {
         let text = format!(
             "{} goes from {} to {} by itself",
@@ -75,6 +95,13 @@ fn state(old: &Rollout, new: &Rollout, findings: &mut Findings) {
             format!("the plan rewrites what was asked of {}", new.id),
         );
     }
+}
+
+/// True where the plan says of a host that it failed.
+fn has_failures(after: &After<'_>, id: RolloutId) -> bool {
+    let mut changed = after.plan.members.iter();
+    changed
+        .any(|(other, member)| *other == id && matches!(member.outcome(), Outcome::Failed { .. }))
 }
 
 fn is_present(member: &Member) -> bool {
@@ -197,28 +224,23 @@ fn soak(after: &After<'_>, rollout: &Rollout, wave: usize, findings: &mut Findin
 }
 
 /// A rollout that runs on has not spent its budget. After a resume the operator answers for what was before.
-fn budget(rollout: &Rollout, members: &[&Member], findings: &mut Findings) {
+fn budget(rollout: &Rollout, counted: Outcomes, findings: &mut Findings) {
     if rollout.state != RolloutState::Running || rollout.resumed_at.is_some() {
         return;
     }
-    let failed = members
-        .iter()
-        .filter(|m| matches!(m.outcome(), Outcome::Failed { .. }))
-        .count();
-    let succeeded = members
-        .iter()
-        .filter(|m| m.outcome() == Outcome::Succeeded)
-        .count();
-    let present = members.iter().filter(|m| is_present(m)).count();
+    let failed = counted.failed as usize;
+    let succeeded = counted.succeeded as usize;
+    let present = (counted.total - counted.excluded) as usize;
     let limit = &rollout.spec.budget.failures;
     let finished = failed + succeeded;
-    let is_spent = match limit.max {
-        Amount::Count(count) => failed > count as usize,
-        Amount::Percent(percent) => {
-            finished >= present.min(limit.min_sample as usize)
-                && failed > percent.of_rounded_down(finished)
-        }
-    };
+    let is_spent = limit.max_hosts.is_some_and(|most| failed > most as usize)
+        || match limit.max {
+            Amount::Count(count) => failed > count as usize,
+            Amount::Percent(percent) => {
+                finished >= present.min(limit.min_sample as usize)
+                    && failed > percent.of_rounded_down(finished)
+            }
+        };
     if is_spent {
         let text = format!(
             "{} runs on though {failed} of {finished} hosts failed",
@@ -237,11 +259,19 @@ fn in_flight(after: &After<'_>, rollout: &Rollout, members: &[&Member], findings
     let waves: BTreeSet<u16> = members.iter().filter(new_permit).map(|m| m.wave).collect();
     for wave in waves {
         let of_wave: Vec<&Member> = members.iter().copied().filter(|m| m.wave == wave).collect();
-        let present = of_wave.iter().filter(|m| is_present(m)).count();
+        let counted = after.outcomes(id, Some(wave));
+        let present = (counted.total - counted.excluded) as usize;
         let spec = rollout.spec.waves.get(usize::from(wave));
         let max = spec
             .and_then(|s| s.max_in_flight)
             .unwrap_or(rollout.spec.pace.max_in_flight);
+        let ramp = spec.and_then(|s| s.ramp);
+        let grown = ramp.map_or(usize::MAX, |ramp| {
+            // Its successes have ended, so they are not among those in motion.
+            let mut whole = after.members(id);
+            whole.retain(|m| m.wave == wave);
+            gates::grown(ramp, &whole, present)
+        });
         let down = |member: &Member| {
             after
                 .host(&member.host)
@@ -253,9 +283,9 @@ fn in_flight(after: &After<'_>, rollout: &Rollout, members: &[&Member], findings
             .filter_map(|m| after.old_member(id, &m.host))
             .filter(|m| down(m))
             .count();
-        if now > max.limit(present).max(before) {
+        if now > max.limit(present).min(grown).max(before) {
             let text = format!(
-                "{now} hosts of wave {} of {id} are in flight, at most {max} may be",
+                "{now} hosts of wave {} of {id} are in flight, at most {max} may be, and {grown} by the ramp",
                 wave + 1
             );
             findings.fatal(id, text);

@@ -1,4 +1,5 @@
-//! Stops a rollout that goes wrong: budgets of failures and of silence, and gates that cannot be met any more.
+//! Stops a rollout that goes wrong: budgets of failures and of silence, gates that cannot be met any more, and sources
+//! that say fail.
 //!
 //! Runs before waves open and permits are given, so that no host is touched on the strength of counts that already
 //! forbid it.
@@ -7,9 +8,9 @@ use comber_model::RolloutId;
 use comber_model::event::EventKind;
 use comber_model::rollout::{Halt, HaltReason, OnHalt, RollBackScope, RolloutState};
 
-use crate::gate;
 use crate::scratch::Scratch;
 use crate::tally::Tally;
+use crate::{gate, questions};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
     for id in scratch.rollouts_in(&[RolloutState::Running, RolloutState::Completed]) {
@@ -37,8 +38,22 @@ fn verdict(scratch: &Scratch<'_>, id: RolloutId) -> Option<HaltReason> {
     if let Some(reason) = gate::failures_spent(&rollout.spec, &total, hosts) {
         return Some(reason);
     }
+    let waves = 0..rollout.spec.waves.len();
+    let mut own =
+        waves.filter_map(|wave| gate::wave_budget_spent(&rollout.spec, wave, &counted.wave(wave)));
+    if let Some(reason) = own.next() {
+        return Some(reason);
+    }
     if rollout.state == RolloutState::Completed {
         return None;
+    }
+    if let Some((wave, question, why)) = questions::failed(rollout, scratch.now) {
+        let wave = gate::number(wave);
+        return Some(HaltReason::GateFailed {
+            wave,
+            question,
+            why,
+        });
     }
     let open = gate::last_open(rollout).map_or(0, |last| usize::from(last) + 1);
     let asked = tally.sum(open).present();

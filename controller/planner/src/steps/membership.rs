@@ -9,6 +9,7 @@ use comber_model::rollout::{
 };
 use comber_model::{Generation, HostId, RolloutId};
 
+use crate::cover;
 use crate::scratch::Scratch;
 use crate::select::{self, Judgement, Selectors};
 use crate::{gate, order};
@@ -38,12 +39,16 @@ fn select_first(scratch: &mut Scratch<'_>, id: RolloutId) {
         return;
     };
     let selection = select::select(scratch.input, id, &rollout.spec, release);
+    rollout.cover = selection.cover;
     rollout.waves = vec![WaveProgress::default(); rollout.spec.waves.len()];
     scratch.set_rollout(rollout);
     for (wave, hosts) in selection.waves.iter().enumerate() {
         for (order, host) in hosts.iter().enumerate() {
             let place = Place::new(wave, order);
-            let member = place.member(scratch, host, MemberState::Waiting);
+            let mut member = place.member(scratch, host, MemberState::Waiting);
+            if let Some(environments) = selection.environments.get(*host) {
+                member.environments.clone_from(environments);
+            }
             scratch.set_member(id, member, |_| String::new());
         }
     }
@@ -110,7 +115,11 @@ fn join(
     }
     let Some(member) = member else {
         if let Some(place) = next_place(scratch, id, last) {
-            let member = place.member(scratch, host, MemberState::Waiting);
+            let mut member = place.member(scratch, host, MemberState::Waiting);
+            let cover = scratch.rollout(id).cover.as_ref();
+            if let Some((cover, view)) = cover.zip(scratch.host(host)) {
+                member.environments = cover::of_joiner(cover, view);
+            }
             scratch.set_member(id, member, |_| String::new());
             say_joined(scratch, id, host);
         }
@@ -227,6 +236,7 @@ impl Place {
             grant: None,
             last_failure: None,
             roll_back: None,
+            environments: Vec::new(),
         }
     }
 }
@@ -239,7 +249,10 @@ fn next_place(scratch: &Scratch<'_>, id: RolloutId, last: &mut Option<Place>) ->
             ..place
         }
     } else {
-        let wave = gate::last_open(scratch.rollout(id))?;
+        // While none is open yet, nothing is proved: a late one stands as far behind as can be.
+        let rollout = scratch.rollout(id);
+        let last = || u16::try_from(rollout.waves.len().checked_sub(1)?).ok();
+        let wave = gate::last_open(rollout).or_else(last)?;
         let members = scratch.members(id).filter(|(_, m)| m.wave == wave);
         let order = members
             .map(|(_, m)| m.order)

@@ -88,9 +88,9 @@ fn give<'a>(
     for (wave, _, host, nonce, life) in asking {
         let down = in_flight.entry(wave).or_insert(0);
         let index = usize::from(wave);
-        let present = scratch.tally(id).wave(index).present() as usize;
+        let counts = scratch.tally(id).wave(index);
         let rollout = scratch.rollout(id);
-        let (_, limit) = gate::in_flight_limit(&rollout.spec, index, present);
+        let (_, limit) = gate::in_flight_limit(&rollout.spec, index, &counts);
         let (Some(member), Some(view)) = (scratch.member(id, host), scratch.host(host)) else {
             continue;
         };

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use comber_model::rollout::Verdict;
 use comber_model::{AgentState, FailureClass, HostId, RolloutId};
-use comber_planner::{Command, Plan};
+use comber_planner::{Command, Plan, asked};
 use proptest::prelude::*;
 
 use crate::fleet::End;
@@ -28,8 +29,30 @@ pub(crate) struct Knobs {
     priority: u8,
     start_later: bool,
     windows: usize,
+    gate: usize,
+    wave: usize,
     spread: bool,
 }
+
+/// What gates demand beyond successes; the first demands nothing.
+const GATES: [&str; 7] = [
+    "",
+    ", healthy = \"100%\"",
+    ", prometheus = { source = \"metrics\", query = \"up\", pass = \"value == 1\" }, tries = 2",
+    ", webhook = { source = \"approver\" }, every = \"5m\", tries = 3, healthy = \"60%\"",
+    ", coverage = \"60%\", dry_run = [\"webhook\"], webhook = { source = \"approver\" }",
+    ", healthy = \"100%\"",
+    ", coverage = \"100%\", dry_run = [\"coverage\"]",
+];
+
+/// What waves say beside their hosts; the first ones nothing.
+const WAVES: [&str; 5] = [
+    "",
+    "",
+    "ramp = { start = 1, factor = 2 }\n",
+    "budget = { failures = { max = 1 }, per_class = { silent = { max = \"20%\", min_sample = 2 } } }\n",
+    "start_at = 2026-11-24T01:00:00Z\nramp = { start = 1, factor = 3, max = \"50%\" }\n",
+];
 
 /// Times for rollouts that begin at midnight UTC and take some hours; the first hold nothing back.
 const WINDOWS: [&str; 9] = [
@@ -65,6 +88,8 @@ pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
         (
             proptest::bool::weighted(0.1),
             0..WINDOWS.len(),
+            0..GATES.len(),
+            0..WAVES.len(),
             proptest::bool::weighted(0.5),
         ),
     );
@@ -89,7 +114,9 @@ pub(crate) fn knobs() -> impl Strategy<Value = Knobs> {
             priority,
             start_later: times.0,
             windows: times.1,
-            spread: times.2,
+            gate: times.2,
+            wave: times.3,
+            spread: times.4,
         }
     })
 }
@@ -127,12 +154,16 @@ impl Knobs {
             let hosts = if wave == self.waves {
                 "\"rest\"".to_owned()
             } else {
-                self.canary.to_string()
+                // The one kind of gate that looks at environments often stands with a canary that is picked by them.
+                match self.gate {
+                    4 => format!("{{ count = {}, pick = \"representative\" }}", self.canary),
+                    _ => self.canary.to_string(),
+                }
             };
             let _ = write!(
                 text,
-                "[[wave]]\nhosts = {hosts}\nsoak = \"{}m\"\ngate = {{ success = \"{}%\" }}\n",
-                self.soak, self.success
+                "[[wave]]\nhosts = {hosts}\n{}soak = \"{}m\"\ngate = {{ success = \"{}%\"{} }}\n",
+                WAVES[self.wave], self.soak, self.success, GATES[self.gate]
             );
             if self.spread {
                 text.push_str("spread = { by = \"labels.rack\", max = 1 }\n");
@@ -170,7 +201,11 @@ pub(crate) enum Op {
     Unlock(u8),
     Freeze(usize),
     Thaw,
+    /// A source answers whatever waits first.
+    Answer(usize),
 }
+
+const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Inconclusive, Verdict::Fail];
 
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "Mars/Base"];
 const FREEZES: [&str; 3] = [
@@ -197,6 +232,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (0..9u8, 0..ZONES.len()).prop_map(|(host, zone)| Op::Zone(host, zone)),
         1 => (0..FREEZES.len()).prop_map(Op::Freeze),
         2 => Just(Op::Thaw),
+        6 => proptest::sample::select(&[0_usize, 0, 0, 1, 1, 2][..]).prop_map(Op::Answer),
         1 => (0..9u8, 0..3u8).prop_map(|(host, rack)| Op::Rack(host, rack)),
         1 => (any::<bool>(), 1..3u8).prop_map(|(racks, max)| Op::Budget(racks, max)),
         1 => any::<bool>().prop_map(Op::Unbudget),
@@ -246,8 +282,14 @@ pub(crate) fn begin(case: &Case) -> World {
     for number in 0..case.hosts {
         let zone = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "UTC", "Mars/Base"];
         let zone = zone[usize::from(number) % zone.len()];
+        let kernel = ["6.1", "6.8", "5.10"][usize::from(number) % 3];
         let rack = format!("r{}", number % 2);
-        let labels = [("role", "web"), ("timezone", zone), ("rack", rack.as_str())];
+        let labels = [
+            ("role", "web"),
+            ("timezone", zone),
+            ("facts.kernel", kernel),
+            ("rack", rack.as_str()),
+        ];
         let host = world.enrol(&format!("h{number}"), &labels);
         if number % 3 != 0 {
             world.install(&host, &"app@1".parse().unwrap());
@@ -340,6 +382,16 @@ pub(crate) fn apply(world: &mut World, op: &Op) {
         Op::Zone(index, zone) => world.label(&host(index), "timezone", ZONES[*zone]),
         Op::Freeze(which) => world.freeze("random", FREEZES[*which]),
         Op::Thaw => world.thaw("random"),
+        Op::Answer(verdict) => {
+            if let Some(asked) = asked(&world.input, world.now).into_iter().next() {
+                let id = asked.id;
+                world.answer(
+                    id.rollout,
+                    (id.wave, id.question),
+                    (VERDICTS[*verdict], "random"),
+                );
+            }
+        }
         Op::Rack(index, rack) => world.label(&host(index), "rack", &format!("r{rack}")),
         Op::Budget(true, max) => {
             world.budget(

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use comber_model::calendar::{Stretch, Zone, ZoneChoice};
 use comber_model::rollout::{
     AttemptClock, CountsAs, MemberState, Outcome, Outcomes, Priority, RollBack, RolloutState,
-    WayBack,
+    Verdict, WayBack,
 };
 use comber_model::{Action, AgentState, FailureClass, Grant, HostId, Link, RolloutId};
-use comber_planner::{Plan, PlanInput, RolloutView, explain_host, explain_rollout, outcomes, plan};
+use comber_planner::{
+    Plan, PlanInput, RolloutView, asked, explain_host, explain_rollout, outcomes, plan,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
@@ -114,6 +116,74 @@ proptest! {
         }, nothing);
     }
 
+    /// Told by the questions and answers themselves, beside what `check` says of every plan.
+    #[test]
+    fn no_wave_opens_before_everybody_asked_says_pass(case in case()) {
+        explore(&case, |world, plan| {
+            for rollout in plan.rollouts.iter().filter(|r| r.state != RolloutState::Completed) {
+                let old = &world.view(rollout.id).rollout;
+                for (index, wave) in rollout.waves.iter().enumerate() {
+                    let was_open = old.waves.get(index).is_some_and(|wave| wave.opened_at.is_some());
+                    let gate = &rollout.spec.waves[index].gate;
+                    let binding = gate.questions().filter(|question| !gate.is_dry(*question)).count();
+                    if was_open || wave.opened_at.is_none() || binding == 0 {
+                        continue;
+                    }
+                    let round = wave.round.as_ref().expect("it was asked");
+                    let said: Vec<Verdict> = round.answers.iter().map(|answer| answer.verdict).collect();
+                    assert_eq!(said, [Verdict::Pass], "wave {index} opens");
+                }
+            }
+        }, nothing);
+    }
+
+    /// A fail, an answer that never comes and one that is not clear each lead to something: none holds a wave for ever.
+    #[test]
+    fn no_question_stays_open_for_ever(case in case()) {
+        let mut world = explore(&case, no_plan, nothing);
+        world.advance(std::time::Duration::from_hours(24));
+        prop_assert!(asked(&world.input, world.now).is_empty());
+        for view in world.input.rollouts.values() {
+            let rounds = view.rollout.waves.iter().filter(|wave| wave.opened_at.is_none());
+            let waits = rounds.filter(|wave| wave.round.is_some()).count();
+            let stopped = view.rollout.state != RolloutState::Running;
+            prop_assert!(waits == 0 || stopped, "{:?}", view.rollout.state);
+        }
+    }
+
+    /// The sizes of the steps are added up here, as people would do it by hand.
+    #[test]
+    fn a_ramp_gives_no_permit_beyond_its_step(case in case()) {
+        explore(&case, |world, plan| {
+            for (id, member) in &plan.members {
+                let spec = &world.view(*id).rollout.spec;
+                let old = world.view(*id).members.get(&member.host);
+                let is_new = member.grant.is_some() && old.is_none_or(|old| old.grant != member.grant);
+                let Some(ramp) = spec.waves[usize::from(member.wave)].ramp.filter(|_| is_new) else {
+                    continue;
+                };
+                let mut members = world.view(*id).members.clone();
+                let changed = plan.members.iter().filter(|(other, _)| other == id);
+                members.extend(changed.map(|(_, member)| (member.host.clone(), member.clone())));
+                let moved = members.values().filter(|m| {
+                    m.wave == member.wave && m.state == MemberState::Succeeded { already: false }
+                });
+                let moved = moved.count();
+                let (mut step, mut until) = (ramp.start as usize, ramp.start as usize);
+                while moved >= until {
+                    step *= ramp.factor as usize;
+                    until += step;
+                }
+                let given = members.values().filter(|m| {
+                    let before = world.view(*id).members.get(&m.host);
+                    m.wave == member.wave && m.grant.is_some() && before.is_none_or(|b| b.grant.is_none())
+                });
+                let given = given.count();
+                assert!(given <= step, "{given} permits at once after {moved} successes");
+            }
+        }, nothing);
+    }
+
     #[test]
     fn never_exceeds_failure_budget_by_more_than_in_flight(case in case()) {
         let mut case = case;
@@ -181,6 +251,7 @@ proptest! {
                 rollouts: rollouts.map(|(id, view)| (*id, fresh(view))).collect(),
                 releases: world.input.releases.clone(),
                 freezes: world.input.freezes.clone(),
+                sources: world.input.sources.clone(),
                 changed: world.input.changed.clone(),
             };
             assert_eq!(&plan(&input, world.now).0, made);
@@ -391,6 +462,8 @@ fn random_cases_reach_every_state_and_end() {
         "failed(health)",
         "failed(silent)",
         "failed(timeout)",
+        "gate_answered",
+        "gate_asked",
         "host_rolled_back",
         "outcome_changed",
         "pending",
@@ -418,7 +491,10 @@ fn random_cases_reach_every_state_and_end() {
         "disruption_budget",
         "draft",
         "frozen",
+        "gate_asked",
+        "gate_inconclusive",
         "gate_success",
+        "gate_undecided",
         "halted",
         "host_busy",
         "host_silent",
@@ -430,10 +506,14 @@ fn random_cases_reach_every_state_and_end() {
         "soaking",
         "spread",
         "wave_closed",
+        "wave_scheduled",
         "window",
         "working",
         "zone_unknown",
     ];
+    // A random end seldom stands between a wave that is good and what these two lack; scenarios show them.
+    held.remove("gate_coverage");
+    held.remove("gate_healthy");
     assert_eq!(held.into_iter().collect::<Vec<_>>(), expected);
 }
 
@@ -471,26 +551,30 @@ fn assert_within_budgets(world: &World, plan: &Plan, host: &HostId) {
         labels.get("rack").unwrap_or_default().to_owned()
     };
     let may_use = |grant: Option<Grant>| grant.is_some_and(|grant| world.now < grant.dead_at());
-    let was_down = |host: &HostId| {
+    let is_out = |host: &HostId| {
         let view = &world.input.hosts[host];
         let state = view.status.as_ref().unwrap().state;
-        let is_unwell = state.is_active() || state == AgentState::Broken;
-        let members = world
-            .input
-            .rollouts
-            .values()
-            .filter_map(|r| r.members.get(host));
-        let permitted = members.filter(|member| may_use(member.grant)).count() > 0;
-        !view.link.is_up() || is_unwell || permitted
+        !view.link.is_up() || state.is_active() || state == AgentState::Broken
     };
-    if was_down(host) {
+    let rollouts = &world.input.rollouts;
+    let had_permit = |host: &HostId| {
+        let mut members = rollouts.values().filter_map(|view| view.members.get(host));
+        members.any(|member| may_use(member.grant))
+    };
+    // A permit that is given back, as an attempt that ended does, is one no more.
+    let has_permit = |host: &HostId| {
+        rollouts.iter().any(|(id, view)| {
+            let new = plan
+                .members
+                .iter()
+                .find(|(of, m)| of == id && m.host == *host);
+            let member = new.map(|(_, member)| member).or(view.members.get(host));
+            member.is_some_and(|member| may_use(member.grant))
+        })
+    };
+    if is_out(host) || had_permit(host) {
         return;
     }
-    let is_permitted = |other: &HostId| {
-        plan.members
-            .iter()
-            .any(|(_, m)| m.host == *other && may_use(m.grant))
-    };
     for budget in world.input.hosts.budgets() {
         let in_domain = |other: &HostId| budget.by.is_none() || rack(other) == rack(host);
         let all = world
@@ -499,10 +583,7 @@ fn assert_within_budgets(world: &World, plan: &Plan, host: &HostId) {
             .iter()
             .filter(|(_, view)| view.host.retired_at.is_none());
         let all: Vec<&HostId> = all.map(|(id, _)| id).filter(|id| in_domain(id)).collect();
-        let down = all
-            .iter()
-            .filter(|id| was_down(id) || is_permitted(id))
-            .count();
+        let down = all.iter().filter(|id| is_out(id) || has_permit(id)).count();
         let locks = world.input.hosts.locks().values();
         let locks = locks
             .filter(|l| budget.by.is_none() || l.group.as_str() == rack(host))

@@ -10,12 +10,13 @@
 //! host HOSTS VERB              asks, activates, commits, succeeds, fails CLASS TEXT, breaks CLASS TEXT,
 //!                              finds it not applicable TEXT, goes silent, returns, is retired, label k=v
 //! freeze NAME WHEN             nothing moves then, by each host's clock; thaw NAME takes it away
+//! answer r1/2 VERDICT TEXT     a source answers the first question of wave 2 that waits (r1/2#2: the second question)
 //! budget NAME 1|10% [by labels.rack] [fleet-lock]   at most so many down at once; unbudget NAME takes it away
 //! lock ID GROUP                a host without agent asks for a lock; unlock ID gives it back
 //! budgets                      every domain of every budget
 //! deliver off                  hosts hear nothing new until `deliver on`
 //! at +5m | restart             time passes; the controller starts again
-//! show r1, why host NAME, why r1, outcomes r1, preview r1, fence r1, desired NAME, wake
+//! coverage r1, show r1, why host NAME, why r1, outcomes r1, preview r1, fence r1, desired NAME, wake
 //! ```
 //!
 //! Every command is followed by a plan. What happened is printed with the time since the start.
@@ -23,7 +24,7 @@
 use std::fmt::Write as _;
 
 use comber_model::event::EventKind;
-use comber_model::rollout::Outcomes;
+use comber_model::rollout::{Outcomes, Verdict};
 use comber_model::{FailureClass, HostId, RolloutId, duration};
 use comber_planner::{
     Command, budget_domains, explain_host, explain_rollout, exposure, fence, held_too_late,
@@ -32,6 +33,15 @@ use comber_planner::{
 
 use crate::fleet::End;
 use crate::world::World;
+
+fn verdict(word: &str) -> Verdict {
+    match word {
+        "pass" => Verdict::Pass,
+        "fail" => Verdict::Fail,
+        "inconclusive" => Verdict::Inconclusive,
+        _ => panic!("unknown verdict {word:?}"),
+    }
+}
 
 pub(crate) struct Script {
     world: World,
@@ -110,6 +120,17 @@ impl Script {
                 let time = duration::parse(time.strip_prefix('+').unwrap()).unwrap();
                 self.world.advance(time);
             }
+            ["answer", place, said, text @ ..] => {
+                let (id, wave) = place.split_once('/').unwrap();
+                let (wave, question) = wave.split_once('#').unwrap_or((wave, "1"));
+                let index = |text: &str| text.parse::<u16>().unwrap() - 1;
+                let place = (index(wave), index(question));
+                let text = text.join(" ");
+                let answer = (verdict(said), text.as_str());
+                if !self.world.answer(id.parse().unwrap(), place, answer) {
+                    let _ = writeln!(out, "nobody waits for that answer");
+                }
+            }
             ["freeze", name, when @ ..] => {
                 self.world.freeze(name, &when.join(" "));
                 self.world.plan();
@@ -164,6 +185,11 @@ impl Script {
                 }
             }
             ["why", id] => self.why_rollout(id.parse().unwrap(), out),
+            ["coverage", id] => {
+                let rollout = &self.world.view(id.parse().unwrap()).rollout;
+                let cover = rollout.cover.as_ref().unwrap();
+                let _ = writeln!(out, "wave 1 {}", cover.of_first_wave());
+            }
             ["preview", id] => self.preview(id.parse().unwrap(), out),
             ["fence", id] => {
                 let fence = fence(&self.world.input, id.parse().unwrap(), self.world.now);

@@ -8,11 +8,11 @@ use comber_model::calendar::{Freeze, FreezeTime, ZoneChoice};
 use comber_model::disruption::{DisruptionBudget, Lock};
 use comber_model::event::Event;
 use comber_model::release::{Manifest, Release};
-use comber_model::rollout::{Member, Rollout, RolloutSpec, RolloutState};
+use comber_model::rollout::{Member, Rollout, RolloutSpec, RolloutState, SourceKind, Verdict};
 use comber_model::{Artifact, Digest, Facts, Host, HostId, Labels, Link, ReleaseId, RolloutId};
 use comber_planner::{
-    Command, HostView, Plan, PlanInput, PlanReport, RolloutView, check, command, fence, lock_hold,
-    plan,
+    Command, HostView, Plan, PlanInput, PlanReport, RolloutView, answer, asked, check, command,
+    fence, lock_hold, plan,
 };
 use jiff::Timestamp;
 
@@ -40,8 +40,16 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let start: Timestamp = "2026-11-24T00:00:00Z".parse().unwrap();
+        let sources = [
+            ("metrics", SourceKind::Prometheus),
+            ("approver", SourceKind::Webhook),
+        ];
+        let sources = sources.map(|(name, kind)| (name.parse().unwrap(), kind));
         Self {
-            input: PlanInput::default(),
+            input: PlanInput {
+                sources: sources.into(),
+                ..PlanInput::default()
+            },
             agents: BTreeMap::new(),
             now: start,
             start,
@@ -57,13 +65,23 @@ impl World {
 
     pub(crate) fn enrol(&mut self, name: &str, labels: &[(&str, &str)]) -> HostId {
         let id: HostId = name.parse().unwrap();
+        let mut facts = Facts::default();
+        for (key, value) in labels {
+            match *key {
+                "facts.kernel" => facts.kernel = (*value).to_owned(),
+                "facts.arch" => facts.arch = (*value).to_owned(),
+                "facts.os" => facts.os.id = (*value).to_owned(),
+                _ => {}
+            }
+        }
         let labels = labels
             .iter()
+            .filter(|(key, _)| !key.starts_with("facts."))
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let host = Host {
             id: id.clone(),
             labels: Labels::default().edited(labels, []).unwrap(),
-            facts: Facts::default(),
+            facts,
             packages: None,
             enrolled_at: self.now,
             retired_at: None,
@@ -122,6 +140,28 @@ impl World {
         self.events.extend(effect.events);
         self.plan();
         Ok(())
+    }
+
+    /// A source answers a question; false where nobody waits for it.
+    pub(crate) fn answer(
+        &mut self,
+        id: RolloutId,
+        (wave, question): (u16, u16),
+        (verdict, reason): (Verdict, &str),
+    ) -> bool {
+        let mut waiting = asked(&self.input, self.now).into_iter();
+        let waiting = waiting.find(|asked| {
+            (asked.id.rollout, asked.id.wave, asked.id.question) == (id, wave, question)
+        });
+        let effect =
+            waiting.and_then(|asked| answer(&self.input, &asked.id, (verdict, reason), self.now));
+        let Some(effect) = effect else {
+            return false;
+        };
+        self.input.put_rollout(effect.rollout);
+        self.events.extend(effect.events);
+        self.plan();
+        true
     }
 
     /// Plans, proves the plan, takes it in, and tells the hosts.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use comber_model::calendar::Zone;
 use comber_model::rollout::{
-    Member, MemberState, Outcome, Outcomes, Priority, RollBack, RolloutSpec, RolloutState,
+    Cover, Member, MemberState, Outcome, Outcomes, Priority, RollBack, RolloutSpec, RolloutState,
 };
 use comber_model::wire::time::to_timestamp;
 use comber_model::{Hold, HostId};
 use comber_planner::{
     PlanInput, Preview, PreviewTimes, RolloutExplanation, RolloutView, explain_rollout,
+    in_flight_limit,
 };
 use comber_proto::rollout::v1 as wire;
 use jiff::Timestamp;
@@ -40,6 +41,7 @@ pub(in crate::api) fn rollout_row(view: &RolloutView) -> wire::Rollout {
         }),
         selector: rollout.spec.selector.clone(),
         priority: priority(rollout.spec.priority).to_owned(),
+        coverage: rollout.cover.as_ref().map(coverage),
         due_at: rollout.due_at().map(to_timestamp),
         overdue_at: rollout.overdue_at.map(to_timestamp),
         ..wire::Rollout::default()
@@ -93,10 +95,6 @@ fn waves(input: &PlanInput, view: &RolloutView, now: Timestamp) -> Vec<wire::Wav
     waves
         .map(|(index, (counts, activity))| {
             let progress = view.rollout.waves.get(index);
-            let limit = spec.waves[index]
-                .max_in_flight
-                .unwrap_or(spec.pace.max_in_flight);
-            let size = counts.total - counts.excluded;
             wire::Wave {
                 number: count(index + 1),
                 name: spec.wave_name(index),
@@ -104,7 +102,7 @@ fn waves(input: &PlanInput, view: &RolloutView, now: Timestamp) -> Vec<wire::Wav
                 opened_at: progress.and_then(|wave| wave.opened_at).map(to_timestamp),
                 good_since: progress.and_then(|wave| wave.good_since).map(to_timestamp),
                 in_flight: flights.get(index).copied().unwrap_or(0),
-                max_in_flight: count(limit.limit(size as usize)),
+                max_in_flight: count(in_flight_limit(view, index)),
                 activity,
             }
         })
@@ -198,6 +196,17 @@ pub(in crate::api) fn preview(
         disconnected: count(hosts().filter(away).count()),
         starts_at: preview.starts_at.map(to_timestamp),
         times: preview.times.iter().map(times).collect(),
+        coverage: preview.cover.as_ref().map(coverage),
+    }
+}
+
+/// What a first wave covers.
+fn coverage(cover: &Cover) -> wire::Coverage {
+    let coverage = cover.of_first_wave();
+    wire::Coverage {
+        covered: count(coverage.covered),
+        environments: count(coverage.environments),
+        missing: coverage.missing,
     }
 }
 

@@ -39,6 +39,7 @@ fn member(name: &str, wave: u16, state: MemberState) -> Member {
         grant: None,
         last_failure: None,
         roll_back: None,
+        environments: Vec::new(),
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Rollout {
     failed_by_class: BTreeMap<String, u32>,
     excluded_by_reason: BTreeMap<String, u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<Coverage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     spec: Option<String>,
 }
 
@@ -140,6 +142,25 @@ pub(crate) struct Plan {
     excluded: Vec<PlanExcluded>,
     starts_at: Option<String>,
     times: Vec<PlanTimes>,
+    coverage: Option<Coverage>,
+}
+
+/// Environments that the first wave covers.
+#[derive(Debug, Serialize)]
+struct Coverage {
+    covered: u32,
+    environments: u32,
+    missing: Vec<String>,
+}
+
+impl From<&wire::Coverage> for Coverage {
+    fn from(coverage: &wire::Coverage) -> Self {
+        Self {
+            covered: coverage.covered,
+            environments: coverage.environments,
+            missing: coverage.missing.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -214,6 +235,7 @@ impl From<&wire::Rollout> for Rollout {
             roll_back: rollout.roll_back.as_ref().map(RollBack::from),
             failed_by_class: sorted(&rollout.failed_by_class),
             excluded_by_reason: sorted(&rollout.excluded_by_reason),
+            coverage: rollout.coverage.as_ref().map(Coverage::from),
             spec: filled(&rollout.spec),
         }
     }
@@ -306,6 +328,7 @@ impl From<&wire::PreviewRolloutResponse> for Plan {
             excluded: plan.excluded.iter().map(excluded).collect(),
             starts_at: moment(plan.starts_at),
             times: plan.times.iter().map(PlanTimes::from).collect(),
+            coverage: plan.coverage.as_ref().map(Coverage::from),
         }
     }
 }
