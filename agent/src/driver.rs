@@ -40,6 +40,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How long a switch may go on once the agent was told to end: an interrupted one is made again, and counted. Most
 /// package runs end within it. Less than the unit's `TimeoutStopSec=`, after which the service manager kills.
 const DRAIN: Duration = Duration::from_mins(2);
+/// How often it is looked meanwhile whether the switch only waits for the agent's end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What the link hears from the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -346,13 +348,24 @@ impl<E: Effects, S: Store> Driver<E, S> {
 
     /// Lets a switch that is in hand end and notes how it ended; everything else is taken up after the start.
     async fn drain(mut self) -> Result<(), DriverError> {
-        if !self.hands.is_switching() {
-            return Ok(());
-        }
-        if let Ok(event) = time::timeout(DRAIN, self.hands.next()).await {
+        let drained = time::timeout(DRAIN, self.switched()).await;
+        if let Ok(Some(event)) = drained {
             self.happen(event).await?;
         }
         Ok(())
+    }
+
+    /// What the switch in hand comes to; none where there is none, or none any more: one that hands over to whoever ends
+    /// this process may come to that only now, and each would wait for the other.
+    async fn switched(&mut self) -> Option<Event> {
+        while self.hands.is_switching() {
+            tokio::select! {
+                // Both arms are cancel-safe: the effect stays in hand, and the pause begins anew.
+                event = self.hands.next() => return Some(event),
+                () = time::sleep(LOOK) => {}
+            }
+        }
+        None
     }
 
     fn now(&self) -> Result<Now, DriverError> {

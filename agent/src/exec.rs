@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{self, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ const OUTPUT_TOLD: usize = 280;
 /// Where programs without a slash are searched. The agent's own environment is not passed on: what a release does must
 /// not depend on how the agent was started, and the agent's sockets are no business of a release.
 const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Of root, as which the agent runs.
+const HOME: &str = "/root";
 /// A file that was just written may still be open for writing in a process that another thread is starting.
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
@@ -107,6 +109,13 @@ pub enum ExecError {
     },
 }
 
+impl ExecError {
+    /// True where the host does not have the program at all.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Start { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 impl Exec {
     /// Keeps output in `scratch`, an existing directory on a disk.
     pub fn new(scratch: impl Into<PathBuf>) -> Self {
@@ -167,7 +176,7 @@ impl Exec {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = self
             .scratch
-            .join(format!(".output-{}-{number}", std::process::id()));
+            .join(format!(".output-{}-{number}", process::id()));
         let open = || {
             // A file of that name can only be left over from a killed process of the same number.
             let mut options = OpenOptions::new();
@@ -208,12 +217,35 @@ async fn start(
     spawn(&mut command).await.map_err(failed)
 }
 
+/// Where the host's own tools are searched: what the distribution brought, never what an administrator put before that.
+const TOOLS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a tool of the host runs in whose words are parsed.
+pub fn of_tools() -> Variables {
+    let pairs = [("PATH", TOOLS), ("LC_ALL", "C.UTF-8")];
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    pairs.map(owned).into_iter().collect()
+}
+
+/// A tool of the host, for code that cannot wait for an answer of [`Exec::read`]. It gets nothing of the agent's own
+/// environment either: the sockets of its service manager least of all.
+pub fn tool(program: &str) -> process::Command {
+    let mut command = process::Command::new(program);
+    command
+        .env_clear()
+        .env("HOME", HOME)
+        .envs(of_tools())
+        .current_dir("/")
+        .stdin(Stdio::null());
+    command
+}
+
 /// Nothing of the agent's own environment is passed on.
 fn environment(command: &mut Command, dir: &Path, variables: &Variables) {
     command
         .env_clear()
         .env("PATH", SEARCH)
-        .env("HOME", "/root")
+        .env("HOME", HOME)
         .env("LANG", "C.UTF-8")
         // A shell then names the directory as the release knows it, `current`, and not what the link leads to today.
         .env("PWD", dir)

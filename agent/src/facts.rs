@@ -1,23 +1,26 @@
 //! What the host says of itself. The only file that knows `sysinfo`.
 //!
-//! Reads small files of the host, asks `systemd-detect-virt` once, and `systemctl` and `needs-restarting` each time that
-//! may bring news. Bias: a fact that cannot be read is empty, and a
+//! Reads small files of the host, asks `systemd-detect-virt` once, and systemd and the reboot check's own questions each
+//! time that may bring news. Bias: a fact that cannot be read is empty, and a
 //! selector that asks for it does not match; the agent never fails for it. Invariant: what comes out passes
 //! [`Facts::check`].
 
 mod disks;
 mod restart;
 mod timezone;
-mod units;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use comber_model::Facts;
-use comber_model::facts::{CpuFacts, OsFacts, TEXT_MAX};
+use comber_model::facts::{CpuFacts, NAMES_MAX, OsFacts, TEXT_MAX};
 use comber_runtime::fsx;
 use jiff::Timestamp;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
+use crate::exec::{Exec, tool};
+use crate::reboot::Need;
+use crate::systemd::Systemd;
 
 /// Longest file read here; os-release has a few hundred bytes.
 const FILE_MAX: u64 = 64 << 10;
@@ -29,6 +32,18 @@ const LIKE_MAX: usize = 16;
 pub struct FactReader {
     fixed: Fixed,
     restart: restart::Restart,
+    systemd: Systemd,
+}
+
+/// What of the host is asked beside its files.
+#[derive(Debug)]
+pub struct Asked {
+    /// Runs the tools.
+    pub exec: Exec,
+    /// Whether it needs a reboot.
+    pub need: Need,
+    /// Which units failed.
+    pub systemd: Systemd,
 }
 
 /// What the reading of files needs.
@@ -42,7 +57,7 @@ struct Fixed {
 
 impl FactReader {
     /// For a host whose releases go below `root`, and whose boots that file tells apart. Blocks for some milliseconds.
-    pub fn new(root: impl Into<PathBuf>, boot_id_file: impl Into<PathBuf>) -> Self {
+    pub fn new(root: impl Into<PathBuf>, boot_id_file: impl Into<PathBuf>, asked: Asked) -> Self {
         let system =
             System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()));
         let cpu_model = system
@@ -56,7 +71,8 @@ impl FactReader {
         };
         Self {
             fixed,
-            restart: restart::Restart::new(),
+            restart: restart::Restart::new(asked.need, asked.exec),
+            systemd: asked.systemd,
         }
     }
 
@@ -74,11 +90,30 @@ impl FactReader {
         };
         let reboot = self.restart.read().await;
         Some(Facts {
-            failed_units: units::failed().await,
+            failed_units: self.failed_units().await,
             reboot_required: reboot.required,
             reboot_required_by: reboot.by,
             ..facts
         })
+    }
+
+    /// None where there is no systemd, or it does not answer: a selector that asks for failed units does not match then.
+    async fn failed_units(&self) -> Vec<String> {
+        if !self.systemd.is_there() {
+            return Vec::new();
+        }
+        match self.systemd.failed_units().await {
+            // In the order of their names.
+            Ok(units) => units
+                .into_iter()
+                .filter(|unit| unit.len() <= TEXT_MAX)
+                .take(NAMES_MAX)
+                .collect(),
+            Err(error) => {
+                tracing::debug!(%error, "failed units are not known");
+                Vec::new()
+            }
+        }
     }
 }
 
@@ -161,10 +196,7 @@ fn unquoted(value: &str) -> String {
 
 /// `none` is what it says on bare metal; a host without it says nothing.
 fn virtualization() -> String {
-    let output = Command::new("systemd-detect-virt")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
+    let output = tool("systemd-detect-virt").stderr(Stdio::null()).output();
     let text = output.map_or_else(
         |_| String::new(),
         |output| String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -195,11 +227,20 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::surroundings::Variables;
+    use crate::systemd::Use;
 
     #[tokio::test]
     async fn this_host_has_facts_that_the_controller_takes() {
         let boot_id = "/proc/sys/kernel/random/boot_id";
-        let facts = FactReader::new("/", boot_id).read().await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let exec = Exec::new(dir.path());
+        let asked = Asked {
+            exec: exec.clone(),
+            need: Need::default(),
+            systemd: Systemd::new(exec, Variables::new(), Use::Auto),
+        };
+        let facts = FactReader::new("/", boot_id, asked).read().await.unwrap();
         facts.check().unwrap();
         assert_eq!(facts.boot_id.len(), 36);
         assert!(facts.disks.contains_key("/"), "{facts:?}");

@@ -40,7 +40,6 @@ pub mod lock;
 pub mod manager;
 pub mod packages;
 pub mod preflight;
-pub mod query;
 pub mod reboot;
 pub mod renew;
 pub mod service;

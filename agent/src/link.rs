@@ -20,6 +20,7 @@ mod state;
 use std::{sync::Arc, time::Duration};
 
 use comber_model::{Facts, HostStatus, assignment::Desired};
+use comber_proto::agent::v1::Presence;
 use comber_runtime::{
     backoff::{Backoff, fraction, random_or},
     clock::Clock,
@@ -82,9 +83,12 @@ impl Link {
         let mut backoff = Backoff::new(self.settings.backoff_min, self.settings.backoff_max);
         let mut acknowledged = Acknowledged::default();
         let mut told = String::new();
+        let mut process = Process::new();
         loop {
             let started = self.clock.boot();
-            let ended = self.once(&mut acknowledged, &shutdown).await;
+            let ended = self
+                .once(&mut acknowledged, process.connects(), &shutdown)
+                .await;
             if shutdown.is_set() {
                 return;
             }
@@ -117,15 +121,49 @@ impl Link {
         });
     }
 
-    async fn once(&mut self, acknowledged: &mut Acknowledged, shutdown: &Shutdown) -> Ended {
+    async fn once(
+        &mut self,
+        acknowledged: &mut Acknowledged,
+        presence: Option<Presence>,
+        shutdown: &Shutdown,
+    ) -> Ended {
         let identity = self.identity.reload();
         if let Some(explained) = expired(&identity, &self.clock) {
             return Ended::Expired { explained };
         }
-        let ended = session::run(self, &identity, acknowledged, shutdown).await;
+        let ended = session::run(self, &identity, (acknowledged, presence), shutdown).await;
         self.view
             .send_if_modified(|view| std::mem::take(&mut view.connected));
         ended
+    }
+}
+
+/// This process among all that ever hold this host's key: tells two machines from one that connects again.
+struct Process {
+    /// Absent where the kernel has no randomness; then the controller tells nothing apart.
+    instance: Option<Vec<u8>>,
+    connections: u64,
+}
+
+impl Process {
+    fn new() -> Self {
+        let halves = [random_or(0), random_or(0)];
+        let instance = (!halves.contains(&0)).then(|| halves.map(u64::to_be_bytes).concat());
+        Self {
+            instance,
+            connections: 0,
+        }
+    }
+
+    /// What the next connection says of it.
+    fn connects(&mut self) -> Option<Presence> {
+        self.connections += 1;
+        let connection = self.connections;
+        let instance = self.instance.clone()?;
+        Some(Presence {
+            instance,
+            connection,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ mod dpkg;
 mod rpm;
 mod stamp;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +18,12 @@ use thiserror::Error;
 
 pub(crate) use stamp::Stamp;
 
-use crate::query::{Bounds, QueryError};
+use crate::exec::{Exec, ExecError, Printed, Run, of_tools};
 
 /// A full database on a slow disk takes some seconds.
-const BOUNDS: Bounds = Bounds {
-    time: Duration::from_mins(1),
-    bytes: 4 << 20,
-};
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest answer: some ten thousand packages.
+const ANSWER_MAX: u64 = 4 << 20;
 
 /// A list and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +47,7 @@ impl HostPackages {
 pub enum PackagesError {
     /// The tool did not answer.
     #[error(transparent)]
-    Query(#[from] QueryError),
+    Exec(#[from] ExecError),
     /// It failed.
     #[error("{program} ended with status {code:?}")]
     Failed {
@@ -74,15 +73,17 @@ pub enum PackagesError {
 #[derive(Debug)]
 pub struct PackageReader {
     root: PathBuf,
+    exec: Exec,
     seen: Option<Stamp>,
     known: Option<Arc<HostPackages>>,
 }
 
 impl PackageReader {
-    /// For a host whose releases go below `root`.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
+    /// For a host whose releases go below `root`; its tools are asked with `exec`.
+    pub fn new(root: impl Into<PathBuf>, exec: Exec) -> Self {
         Self {
             root: root.into(),
+            exec,
             seen: None,
             known: None,
         }
@@ -120,13 +121,23 @@ impl PackageReader {
         };
         let mut packages = Vec::new();
         if !Stamp::of_dpkg(&self.root).is_empty() {
-            packages.extend(dpkg::read(&self.root, vendor).await?);
+            packages.extend(dpkg::read(&self.exec, &self.root, vendor).await?);
         }
         if !Stamp::of_rpm(&self.root).is_empty() {
-            packages.extend(rpm::read(&self.root, vendor).await?);
+            packages.extend(rpm::read(&self.exec, &self.root, vendor).await?);
         }
         Ok(PackageList::new(packages)?)
     }
+}
+
+async fn ask(exec: &Exec, command: &[String]) -> Result<Printed, ExecError> {
+    let run = Run {
+        command,
+        dir: Path::new("/"),
+        variables: &of_tools(),
+        timeout: TIMEOUT,
+    };
+    exec.read(&run, ANSWER_MAX).await
 }
 
 /// Lines of four fields, as both tools are asked for them.

@@ -2,7 +2,8 @@
 //!
 //! One task. A failed try leaves the present identity as it is and is repeated within what is left of its life; an
 //! expired certificate cannot renew itself, so then this only waits for the host to be enrolled again. Invariant: the new
-//! identity is durable before anything uses it, and connections that are open are left alone.
+//! identity is durable before anything uses it. The link then connects again with it; downloads under way are left alone,
+//! and go on with it where the controller ends them.
 
 use std::{sync::Arc, time::Duration};
 

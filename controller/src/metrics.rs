@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use comber_model::rollout::{Outcomes, RolloutState};
-use comber_model::{AgentState, RolloutId};
+use comber_model::{AgentState, BarReason, RolloutId};
 use comber_planner::{DomainState, budget_domains};
 use comber_runtime::metrics::Metrics;
 use jiff::Timestamp;
@@ -31,6 +31,7 @@ pub struct ServeMetrics {
     /// Bytes of uploads taken in.
     pub received: Counter,
     refused: Family<Labels, Counter>,
+    cut: Family<Labels, Counter>,
     uploads: Family<Labels, Counter>,
     packages: Family<Labels, Counter>,
 }
@@ -68,7 +69,17 @@ impl ServeMetrics {
             "Connections refused in or just after their TLS handshake, by reason",
             own.refused.clone(),
         );
+        registry.register(
+            "comber_connections_cut",
+            "Connections ended because their peer is let in no more or its certificate is over, by reason",
+            own.cut.clone(),
+        );
         own
+    }
+
+    /// Counts a connection that was cut; `reason` is of a fixed set.
+    pub(crate) fn cut(&self, reason: &'static str) {
+        self.cut.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// Counts a refused connection; `reason` is of a fixed set.
@@ -175,6 +186,7 @@ pub struct WorldCollector {
 #[derive(Debug, Clone, Default)]
 struct Figures {
     hosts: Vec<(&'static str, u32)>,
+    barred: Vec<(&'static str, u32)>,
     agents: Vec<(&'static str, u32)>,
     rollouts: Vec<(&'static str, u32)>,
     outcomes: Vec<(RolloutId, Outcomes)>,
@@ -207,6 +219,7 @@ impl WorldCollector {
 impl Figures {
     fn of(world: &World, now: Timestamp) -> Self {
         let mut hosts = [("connected", 0), ("disconnected", 0), ("retired", 0)];
+        let mut barred = [(BarReason::Revoked, 0), (BarReason::Cloned, 0)];
         let mut agents: Vec<(&str, u32)> = AgentState::ALL.map(|s| (s.as_str(), 0)).to_vec();
         for view in world.input.hosts.values() {
             let index = match (view.host.retired_at, view.link.is_up()) {
@@ -215,6 +228,10 @@ impl Figures {
                 (None, false) => 1,
             };
             hosts[index].1 += 1;
+            let reason = view.host.barred.as_ref().map(|barred| barred.reason);
+            if let Some(slot) = barred.iter_mut().find(|(name, _)| Some(*name) == reason) {
+                slot.1 += 1;
+            }
             let state = view.status.as_ref().map(|status| status.state.as_str());
             if let Some(slot) = agents.iter_mut().find(|(name, _)| Some(*name) == state) {
                 slot.1 += 1;
@@ -241,6 +258,9 @@ impl Figures {
         }
         Self {
             hosts: hosts.to_vec(),
+            barred: barred
+                .map(|(reason, count)| (reason.as_str(), count))
+                .to_vec(),
             agents,
             rollouts,
             outcomes,
@@ -263,6 +283,8 @@ impl Collector for WorldCollector {
             "Hosts by whether they are connected",
             &figures.hosts,
         )?;
+        let help = "Hosts that are let in no more, by why";
+        family(encoder, "comber_hosts_barred", help, &figures.barred)?;
         let help = "Hosts by the state that their agent last told";
         family(encoder, "comber_agents", help, &figures.agents)?;
         family(

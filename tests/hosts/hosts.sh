@@ -34,7 +34,7 @@
 #   status, addr HOST, down (all hosts at once, with their disks)
 #
 # Environment: FLEET, FLEET_DIR, FLEET_CACHE, FLEET_SUITE, FLEET_MIRROR, FLEET_PACKAGES, FLEET_DISK,
-# FLEET_NET, FLEET_POST, FLEET_WAIT - see below. Extra nspawn arguments for one host, a line each,
+# FLEET_MORE, FLEET_NET, FLEET_POST, FLEET_WAIT - see below. Extra nspawn arguments for one host, a line each,
 # go to $FLEET_DIR/hosts/HOST/nspawn.args.
 #
 # Needs root, cgroup v2 somewhere (any layout), ext4, loop, overlay, veth, bridge and tun in the
@@ -48,13 +48,16 @@ export FLEET_CACHE=${FLEET_CACHE:-$FLEET_DIR}       # base trees, which fleets m
 SUITE=${FLEET_SUITE:-bookworm}
 MIRROR=${FLEET_MIRROR:-}                            # empty: the machine's own apt source of the suite
 PACKAGES=${FLEET_PACKAGES:-systemd,systemd-sysv,dbus,iproute2,iputils-ping,procps,ca-certificates}
+MORE=${FLEET_MORE:-}                                # further packages, on top of a tree of those; words
 DISK=${FLEET_DISK:-2G}                              # size of each host's disk (sparse)
 NET=${FLEET_NET:-10.77}                             # first two bytes of the fleet's /16
 POST=${FLEET_POST:-0}                               # seconds of darkness in every reboot ("firmware")
 WAIT=${FLEET_WAIT:-120}                             # longest wait for a boot or a shutdown
 
 # Another list of packages is another tree, so that a cache never serves what is not asked for.
-BASE=$FLEET_CACHE/base-$SUITE-$(cksum <<<"$PACKAGES" | cut -d' ' -f1)
+PLAIN=$FLEET_CACHE/base-$SUITE-$(cksum <<<"$PACKAGES" | cut -d' ' -f1)
+BASE=$PLAIN
+[ -z "$MORE" ] || BASE=$PLAIN-$(cksum <<<"$MORE" | cut -d' ' -f1)
 SWITCH=$FLEET-sw                                    # namespace of the bridge
 CTL=$FLEET-ctl                                      # namespace of the controller
 
@@ -228,12 +231,13 @@ do_check() {
 do_install() {
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends \
-        debootstrap systemd-container iproute2 e2fsprogs util-linux python3
+        debootstrap systemd-container iproute2 e2fsprogs util-linux python3 rpm
 }
 
 # ---- base image --------------------------------------------------------------------------------
 # One builds, the others wait for it. In a subshell: no supervisor started later may hold the lock.
 do_base() (
+    [ -z "$MORE" ] || FLEET_MORE='' "$SELF" base
     mkdir -p "$FLEET_CACHE"
     exec 9>"$BASE.lock"
     flock 9
@@ -243,13 +247,31 @@ do_base() (
     [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
         awk -v suite="$SUITE" '$2 == suite { print $1; exit }')
     [ -n "$mirror" ] || die "no apt source for $SUITE here: set FLEET_MIRROR"
-    debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$BASE.new" "$mirror" \
+    if [ -n "$MORE" ]; then more "$BASE.new" "$mirror"; else plain "$BASE.new" "$mirror"; fi
+    mv "$BASE.new" "$BASE"
+)
+
+# more TREE MIRROR: a copy of the plain tree with further packages
+more() {
+    local r=$1
+    cp -a --reflink=auto "$PLAIN" "$r"
+    echo "deb $2 $SUITE main" >"$r/etc/apt/sources.list"
+    # The list of a name server, for as long as this takes.
+    cat /etc/resolv.conf >"$r/etc/resolv.conf"
+    # shellcheck disable=SC2086
+    {
+        chroot "$r" apt-get update -q &&
+        DEBIAN_FRONTEND=noninteractive chroot "$r" apt-get install -yq --no-install-recommends $MORE
+    } >"$BASE.log" 2>&1 </dev/null || die "cannot install $MORE, see $BASE.log"
+    bare "$r"
+}
+
+# plain TREE MIRROR: the tree of all hosts
+plain() {
+    local r=$1 u
+    debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$r" "$2" \
         >"$BASE.log" 2>&1 || die "debootstrap failed, see $BASE.log"
-    local r=$BASE.new u
-    rm -rf "$r"/var/cache/apt/archives/*.deb "$r"/var/lib/apt/lists/* "$r"/var/log/*.log
     : >"$r/etc/machine-id"                              # each host gets its own
-    : >"$r/etc/resolv.conf"                             # there is no name server in the fleet
-    : >"$r/etc/apt/sources.list"                        # and no mirror; tests add their own
     # Jobs that would wake up by themselves and reach for the network or the disk.
     for u in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
              fstrim.timer console-getty.service; do
@@ -262,8 +284,15 @@ do_base() (
     ln -sf /lib/systemd/system/systemd-networkd.service "$r/etc/systemd/system/multi-user.target.wants/"
     ln -sf /lib/systemd/system/systemd-networkd-wait-online.service \
         "$r/etc/systemd/system/network-online.target.wants/"
-    mv "$r" "$BASE"
-)
+    bare "$r"
+}
+
+# bare TREE: without what its making left and what no host of a fleet can reach
+bare() {
+    rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/var/log/*.log
+    : >"$1/etc/resolv.conf"                             # there is no name server in the fleet
+    : >"$1/etc/apt/sources.list"                        # and no mirror; tests add their own
+}
 
 # ---- one host ----------------------------------------------------------------------------------
 create() {

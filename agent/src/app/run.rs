@@ -35,7 +35,7 @@ use crate::{
     config::{AgentSettings, FetchSettings},
     driver::{Driver, DriverError, Handle, LEFT, Parts},
     exec::Exec,
-    facts::FactReader,
+    facts::{Asked, FactReader},
     facts_watch::{self, HostReader, Told},
     feed,
     fetch::{Fetcher, HttpsSource, Patience},
@@ -267,6 +267,16 @@ fn reboot(settings: &AgentSettings) -> Reboot {
     }
 }
 
+/// The facts ask what the reboot check asks.
+fn asked(settings: &AgentSettings) -> Asked {
+    let Reboot { need, systemd, .. } = reboot(settings);
+    Asked {
+        exec: exec(settings),
+        need,
+        systemd,
+    }
+}
+
 fn exec(settings: &AgentSettings) -> Exec {
     Exec::new(settings.state_dir.join(SCRATCH))
 }
@@ -306,8 +316,12 @@ impl Tasks<'_> {
         serve_locally(settings, &handle, &reach, &state, &clock, &shutdown);
         let root = &settings.install.root;
         let reader = HostReader {
-            facts: FactReader::new(root.clone(), settings.reboot.boot_id_file.clone()),
-            packages: PackageReader::new(root.clone()),
+            facts: FactReader::new(
+                root.clone(),
+                settings.reboot.boot_id_file.clone(),
+                asked(settings),
+            ),
+            packages: PackageReader::new(root.clone(), exec(settings)),
         };
         let told = Told::default();
         let packages = Packages {

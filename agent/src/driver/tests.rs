@@ -39,6 +39,7 @@ impl Agent {
             replies: Arc::default(),
             calls: sender,
             go: Arc::default(),
+            is_leaving: Arc::default(),
             file: LedgerFile::new(dir.path()),
             broken_saves: Arc::default(),
             slow: Arc::default(),
@@ -466,4 +467,21 @@ async fn a_wish_to_leave_waits_for_no_fetch_and_is_refused_between_two_releases(
     assert!(!agent.shutdown.is_set());
     wish(&agent, true).await.unwrap();
     agent.running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_comes_to_wait_for_the_end_of_the_agent_is_not_waited_for() {
+    let mut agent = Agent::new().await;
+    agent.will("activate", Reply::Leave);
+    agent.send(FromLink::Connected).await;
+    agent.desired(1, true, None).await;
+    agent.granted(LONG).await;
+    agent.reaches(AgentState::Activating).await;
+    let begun = time::Instant::now();
+    agent.shutdown.trigger(Cause::Signal);
+    time::sleep(Duration::from_secs(1)).await;
+    assert!(!agent.running.is_finished(), "it may still switch");
+    agent.script.go.notify_one();
+    agent.running.await.unwrap().unwrap();
+    assert!(begun.elapsed() < DRAIN, "each waited for the other");
 }

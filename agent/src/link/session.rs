@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use comber_model::wire::{desired_from_wire, known_packages};
 use comber_proto::agent::v1::{
-    ActualState, DesiredState, LinkRequest, LinkResponse,
+    ActualState, DesiredState, LinkRequest, LinkResponse, Presence,
     agent_link_service_client::AgentLinkServiceClient,
 };
 use comber_runtime::{
@@ -68,10 +68,12 @@ struct Stream {
 pub(super) async fn run(
     link: &mut Link,
     identity: &Identity,
-    acknowledged: &mut Acknowledged,
+    (acknowledged, presence): (&mut Acknowledged, Option<Presence>),
     shutdown: &Shutdown,
 ) -> Ended {
-    let opening = open(link, identity);
+    let mut renewed = link.identity.subscribe();
+    let shown = identity.facts().fingerprint.clone();
+    let opening = open(link, identity, presence);
     let opened = tokio::select! {
         // A connection that was being made is dropped whole.
         opened = opening => opened,
@@ -111,12 +113,18 @@ pub(super) async fn run(
     tokio::select! {
         // The futures live exactly as long as the session; none is continued after another ended.
         ended = conversation.run(stream, shutdown) => ended,
+        // The controller ends a connection with the certificate that it was made with; this one is made again before.
+        Ok(_) = renewed.wait_for(|present| present.facts().fingerprint != shown) => Ended::Asked,
         never = reporting => match never {},
         never = listing => match never {},
     }
 }
 
-async fn open(link: &mut Link, identity: &Identity) -> Result<(Stream, Channel), String> {
+async fn open(
+    link: &mut Link,
+    identity: &Identity,
+    presence: Option<Presence>,
+) -> Result<(Stream, Channel), String> {
     let tls = tls::client(identity, &link.clock).map_err(|error| explain(&error))?;
     let channel = channel::connect(&link.controller, &tls, &link.settings.channel())
         .await
@@ -125,7 +133,10 @@ async fn open(link: &mut Link, identity: &Identity) -> Result<(Stream, Channel),
         AgentLinkServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
     // One slot: what is not sent yet is replaced by what is newer, never queued behind it.
     let (up, outgoing) = mpsc::channel(1);
-    let first = request(&link.status.borrow_and_update());
+    let first = LinkRequest {
+        presence,
+        ..request(&link.status.borrow_and_update())
+    };
     up.try_send(first)
         .map_err(|_| "the first message found no room".to_owned())?;
     let limit = link.settings.connect_timeout;
@@ -145,6 +156,7 @@ async fn open(link: &mut Link, identity: &Identity) -> Result<(Stream, Channel),
 fn request(status: &comber_model::HostStatus) -> LinkRequest {
     LinkRequest {
         actual: Some(ActualState::from(status)),
+        presence: None,
     }
 }
 

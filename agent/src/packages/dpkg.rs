@@ -1,12 +1,11 @@
 //! What dpkg says is installed.
 
-use std::ffi::OsString;
 use std::path::Path;
 
 use comber_model::packages::{Package, PackageKind};
 
-use super::{BOUNDS, PackagesError, parse};
-use crate::query::ask;
+use super::{PackagesError, ask, parse};
+use crate::exec::Exec;
 
 const FORMAT: &str = "${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\n";
 /// States in which files of a package are on the disk. Some of them, where it is half-installed; every package is that for
@@ -20,20 +19,22 @@ const PRESENT: [&str; 6] = [
     "triggers-pending",
 ];
 
-pub(super) async fn read(root: &Path, vendor: &str) -> Result<Vec<Package>, PackagesError> {
-    let mut database = OsString::from("--admindir=");
-    database.push(root.join("var/lib/dpkg"));
+pub(super) async fn read(
+    exec: &Exec,
+    root: &Path,
+    vendor: &str,
+) -> Result<Vec<Package>, PackagesError> {
     let command = [
-        OsString::from("dpkg-query"),
-        database,
-        "--show".into(),
-        format!("--showformat={FORMAT}").into(),
+        "dpkg-query".to_owned(),
+        format!("--admindir={}", root.join("var/lib/dpkg").display()),
+        "--show".to_owned(),
+        format!("--showformat={FORMAT}"),
     ];
-    let answer = ask(&command, BOUNDS).await?;
-    match answer.code {
-        Some(0) => listed(&answer.text, vendor),
+    let answer = ask(exec, &command).await?;
+    match answer.status.code() {
+        Some(0) => listed(&answer.out, vendor),
         // It ends so where it finds no package at all; a real failure writes nothing either, but with status 2.
-        Some(1) if answer.text.is_empty() => Ok(Vec::new()),
+        Some(1) if answer.out.is_empty() => Ok(Vec::new()),
         code => Err(PackagesError::Failed {
             program: "dpkg-query",
             code,

@@ -1,33 +1,32 @@
 //! What rpm says is installed.
 
-use std::ffi::OsString;
 use std::path::Path;
 
 use comber_model::packages::{Package, PackageKind};
 
-use super::{BOUNDS, PackagesError, parse};
-use crate::query::ask;
+use super::{PackagesError, ask, parse};
+use crate::exec::Exec;
 
 const FORMAT: &str = "%{EPOCHNUM}\t%{NAME}\t%{VERSION}-%{RELEASE}\t%{ARCH}\n";
 /// Keys that rpm keeps among its packages.
 const NO_PACKAGE: &str = "gpg-pubkey";
 
-pub(super) async fn read(root: &Path, vendor: &str) -> Result<Vec<Package>, PackagesError> {
-    let mut command: Vec<OsString> = vec!["rpm".into()];
+pub(super) async fn read(
+    exec: &Exec,
+    root: &Path,
+    vendor: &str,
+) -> Result<Vec<Package>, PackagesError> {
+    let mut command = vec!["rpm".to_owned()];
     if root != Path::new("/") {
         // Not --root: that needs to be root, and runs what it finds there.
         let places = ["usr/lib/sysimage/rpm", "var/lib/rpm"].map(|place| root.join(place));
         let place = places.into_iter().find(|place| place.is_dir());
-        command.extend(place.map(|place| {
-            let mut option = OsString::from("--dbpath=");
-            option.push(place);
-            option
-        }));
+        command.extend(place.map(|place| format!("--dbpath={}", place.display())));
     }
-    command.extend(["--query", "--all", "--queryformat", FORMAT].map(OsString::from));
-    let answer = ask(&command, BOUNDS).await?;
-    match answer.code {
-        Some(0) => listed(&answer.text, vendor),
+    command.extend(["--query", "--all", "--queryformat", FORMAT].map(str::to_owned));
+    let answer = ask(exec, &command).await?;
+    match answer.status.code() {
+        Some(0) => listed(&answer.out, vendor),
         code => Err(PackagesError::Failed {
             program: "rpm",
             code,

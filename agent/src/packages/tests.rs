@@ -96,7 +96,7 @@ async fn the_database_is_read_again_only_when_it_changed() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let mut reader = PackageReader::new(dir.path());
+    let mut reader = PackageReader::new(dir.path(), Exec::new(dir.path()));
     assert_eq!(reader.read("debian").await, None, "there is no database");
     write(dir.path(), &[("a", "1"), ("b", "2")]);
     let first = reader.read("debian").await.unwrap();
@@ -120,7 +120,7 @@ async fn a_damaged_database_keeps_what_was_known() {
     }
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &[("a", "1")]);
-    let mut reader = PackageReader::new(dir.path());
+    let mut reader = PackageReader::new(dir.path(), Exec::new(dir.path()));
     let known = reader.read("debian").await.unwrap();
     fs::write(
         dir.path().join("var/lib/dpkg/status"),
@@ -150,7 +150,7 @@ async fn a_real_database_of_rpm_is_read() {
     fs::create_dir_all(&place).unwrap();
     let database = format!("--dbpath={}", place.display());
     rpm_tool("rpm", &[&database, "--initdb"]);
-    let mut reader = PackageReader::new(dir.path());
+    let mut reader = PackageReader::new(dir.path(), Exec::new(dir.path()));
     assert_eq!(reader.read("rhel").await.unwrap().list.count(), 0);
 
     let spec = dir.path().join("fake.spec");
@@ -190,7 +190,9 @@ async fn the_packages_of_this_host_can_be_told() {
         eprintln!("skipped: this host has no package database");
         return;
     }
-    let packages = PackageReader::new("/").read("debian").await.unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut reader = PackageReader::new("/", Exec::new(scratch.path()));
+    let packages = reader.read("debian").await.unwrap();
     assert!(packages.list.count() > 10, "{packages:?}");
     let text = packages.list.as_text();
     assert_eq!(PackageList::parse(text).unwrap(), packages.list);

@@ -19,7 +19,7 @@ use comber_runtime::fsx::{self, FileError};
 use thiserror::Error;
 
 pub use logind::{Blocker, Inhibitor, Session};
-pub use need::{Mark, Need};
+pub use need::{Mark, Need, Restarting};
 
 use crate::exec::{Exec, ExecError, Run};
 use crate::surroundings::Variables;

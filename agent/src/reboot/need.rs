@@ -1,6 +1,6 @@
-//! Whether the host itself says that it needs a reboot, and whether that is news.
+//! Whether the host itself says that it needs a reboot, for what, and whether that is news.
 //!
-//! Looks at `/run/reboot-required` and asks `needs-restarting -r`, where they are. A host that needed a reboot before a
+//! Looks at `/run/reboot-required` and asks `needs-restarting -r`, where they are; nobody else does. A host that needed a reboot before a
 //! release came would otherwise reboot with every release. Bias: what cannot be told counts as a need, since a release
 //! with `reboot = "auto"` asked for the host's word. Invariant: a mark taken twice without a change is the same mark.
 
@@ -9,10 +9,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use comber_runtime::fsx;
+use comber_runtime::telemetry::error_chain;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::exec::{Exec, ExecError, Run};
+use crate::exec::{Exec, Printed, Run};
 use crate::surroundings::Variables;
 
 /// Debian and its relatives say so here when an upgrade waits for a reboot.
@@ -21,6 +23,10 @@ const REQUIRED_FILE: &str = "/run/reboot-required";
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// It names the packages that were changed since the boot.
 const ANSWER_MAX: u64 = 256 << 10;
+/// Beside the file are the names of packages, some hundred at most.
+const FILE_MAX: u64 = 64 << 10;
+/// The words with which it says so. Status 1 alone could also be a failure.
+const WORDS: &str = "Reboot is required";
 /// `needs-restarting -r` ends with it where a reboot is needed.
 const NEEDED: i32 = 1;
 
@@ -44,6 +50,38 @@ pub struct Mark {
     pub restarting: Option<String>,
 }
 
+/// What `needs-restarting` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restarting {
+    /// No need, or the host does not have the tool.
+    NotNeeded,
+    /// A reboot is needed, in its own words.
+    Needed(String),
+    /// It could not tell; why.
+    Untold(String),
+}
+
+impl Restarting {
+    /// The packages that it names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let text = match self {
+            Self::Needed(text) => text.as_str(),
+            Self::NotNeeded | Self::Untold(_) => "",
+        };
+        text.lines()
+            .filter_map(|line| line.trim_start().strip_prefix("* "))
+    }
+
+    fn of(printed: &Printed) -> Self {
+        let is_said = |line: &str| line.trim_start().starts_with(WORDS);
+        match printed.status.code() {
+            Some(0) => Self::NotNeeded,
+            Some(NEEDED) if printed.out.lines().any(is_said) => Self::Needed(printed.out.clone()),
+            _ => Self::Untold(format!("it ended with {}", printed.status)),
+        }
+    }
+}
+
 impl Default for Need {
     fn default() -> Self {
         Self {
@@ -59,7 +97,11 @@ impl Need {
     pub async fn mark(&self, exec: &Exec) -> Mark {
         Mark {
             file: self.file(),
-            restarting: self.restarting(exec).await,
+            restarting: match self.restarting(exec).await {
+                Restarting::NotNeeded => None,
+                Restarting::Needed(text) => Some(digest(&text)),
+                Restarting::Untold(_) => Some("not told".to_owned()),
+            },
         }
     }
 
@@ -86,7 +128,19 @@ impl Need {
         }
     }
 
-    async fn restarting(&self, exec: &Exec) -> Option<String> {
+    /// The packages that ask for a reboot by the file, where it is there; one line each, as they wrote it.
+    pub fn asked_by_file(&self) -> Option<String> {
+        if !self.required_file.exists() {
+            return None;
+        }
+        let mut names = self.required_file.as_os_str().to_owned();
+        names.push(".pkgs");
+        let bytes = fsx::read_limited(Path::new(&names), FILE_MAX).unwrap_or_default();
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// What `needs-restarting` says now.
+    pub async fn restarting(&self, exec: &Exec) -> Restarting {
         let command = ["needs-restarting", "-r"].map(str::to_owned);
         let run = Run {
             command: &command,
@@ -94,22 +148,18 @@ impl Need {
             variables: &self.variables,
             timeout: TIMEOUT,
         };
-        let problem = match exec.read(&run, ANSWER_MAX).await {
-            Ok(printed) if printed.status.success() => return None,
-            Ok(printed) if printed.status.code() == Some(NEEDED) => {
-                return Some(digest(&printed.out));
-            }
-            Ok(printed) => format!("it ended with {}", printed.status),
-            Err(ExecError::Start { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                return None;
-            }
-            Err(error) => comber_runtime::telemetry::error_chain(&error),
+        let said = match exec.read(&run, ANSWER_MAX).await {
+            Ok(printed) => Restarting::of(&printed),
+            Err(error) if error.is_missing() => Restarting::NotNeeded,
+            Err(error) => Restarting::Untold(error_chain(&error)),
         };
-        tracing::warn!(
-            problem,
-            "needs-restarting does not say whether a reboot is needed"
-        );
-        Some("not told".to_owned())
+        if let Restarting::Untold(problem) = &said {
+            tracing::warn!(
+                problem,
+                "needs-restarting does not say whether a reboot is needed"
+            );
+        }
+        said
     }
 }
 
@@ -191,12 +241,14 @@ mod tests {
         let before = host.mark().await;
         host.restarting("echo No core libraries; exit 0");
         assert!(!host.needs(&before).await);
-        host.restarting("echo '  * glibc'; exit 1");
+        host.restarting("echo '  * glibc'; echo Reboot is required; exit 1");
         assert!(host.needs(&before).await);
         let glibc = host.mark().await;
         assert!(!host.needs(&glibc).await);
-        host.restarting("echo '  * glibc'; echo '  * kernel'; exit 1");
+        host.restarting("echo '  * glibc'; echo '  * kernel'; echo Reboot is required; exit 1");
         assert!(host.needs(&glibc).await);
+        let said = host.need.restarting(&host.exec).await;
+        assert_eq!(said.names().collect::<Vec<_>>(), ["glibc", "kernel"]);
     }
 
     #[tokio::test]
@@ -205,5 +257,10 @@ mod tests {
         let before = host.mark().await;
         host.restarting("echo 'Error: Failed to load plugin' >&2; exit 2");
         assert!(host.needs(&before).await);
+        // Nor is the status alone an answer.
+        host.restarting("echo '  * glibc'; exit 1");
+        let said = host.need.restarting(&host.exec).await;
+        assert!(matches!(said, Restarting::Untold(_)), "{said:?}");
+        assert_eq!(said.names().count(), 0);
     }
 }

@@ -24,7 +24,8 @@ use comber_proto::{
     },
     enrolment::v1::{
         CreateTokenRequest, CreateTokenResponse, EnrolRequest, EnrolResponse, ListTokensRequest,
-        ListTokensResponse, RenewRequest, RenewResponse, RevokeTokenRequest, RevokeTokenResponse,
+        ListTokensResponse, RenewRequest, RenewResponse, RevokeCertificateRequest,
+        RevokeCertificateResponse, RevokeTokenRequest, RevokeTokenResponse,
         enrolment_service_server::{EnrolmentService, EnrolmentServiceServer},
     },
 };
@@ -524,6 +525,13 @@ impl EnrolmentService for GrpcService {
         &self,
         _: Request<ListTokensRequest>,
     ) -> Result<Response<ListTokensResponse>, Status> {
+        Err(Status::permission_denied("operators only"))
+    }
+
+    async fn revoke_certificate(
+        &self,
+        _: Request<RevokeCertificateRequest>,
+    ) -> Result<Response<RevokeCertificateResponse>, Status> {
         Err(Status::permission_denied("operators only"))
     }
 

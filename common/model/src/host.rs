@@ -33,6 +33,68 @@ pub struct Host {
     /// Certificates that begin before this are refused: the begin of the one that its last enrolment gave it. Whoever
     /// holds a certificate from before that is not this host any more.
     pub certificates_since: Timestamp,
+    /// Why every certificate of it is refused until it is enrolled again; absent where it is let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barred: Option<Barred>,
+    /// Certificates that were issued to it and are not over: what is revoked by number when it goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issued: Vec<IssuedCertificate>,
+}
+
+/// A host that is kept in the fleet and let in no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Barred {
+    /// Since when, by the controller's clock.
+    pub since: Timestamp,
+    /// What it is about.
+    pub reason: BarReason,
+    /// For people, one line.
+    pub detail: String,
+}
+
+/// Why a host is let in no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BarReason {
+    /// An operator revoked its certificates.
+    Revoked,
+    /// Its key is in use on two machines.
+    Cloned,
+}
+
+impl BarReason {
+    /// The word used in files, logs and the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Cloned => "cloned",
+        }
+    }
+}
+
+/// What is kept of a certificate that was issued to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedCertificate {
+    /// Its number, in hexadecimal.
+    pub serial: String,
+    /// Its last valid second.
+    pub not_after: Timestamp,
+    /// Fingerprint (sha256) of the CA that signed it.
+    pub ca: Digest,
+}
+
+impl Host {
+    /// Most certificates of one host that are remembered. Each renewal adds one and each goes with its end, so more are
+    /// those of a host that renews in a loop.
+    const ISSUED_MAX: usize = 16;
+
+    /// Remembers a certificate, and forgets those that are over and, where there are too many, the oldest.
+    pub fn remember(&mut self, certificate: IssuedCertificate, now: Timestamp) {
+        self.issued.retain(|known| known.not_after >= now);
+        self.issued.push(certificate);
+        let surplus = self.issued.len().saturating_sub(Self::ISSUED_MAX);
+        self.issued.drain(..surplus);
+    }
 }
 
 /// What a host last said of itself: its actual state. Written only where it changed.

@@ -33,7 +33,9 @@ pub use digest::Digest;
 pub use facts::Facts;
 pub use failure::{Failure, FailureClass};
 pub use hold::Hold;
-pub use host::{AgentState, Host, HostStatus, Installed, Link};
+pub use host::{
+    AgentState, BarReason, Barred, Host, HostStatus, Installed, IssuedCertificate, Link,
+};
 pub use invalid::Invalid;
 pub use labels::Labels;
 pub use names::{

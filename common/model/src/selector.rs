@@ -152,6 +152,8 @@ fn sample() -> Result<Host, Invalid> {
         retired_at: None,
         certificate: Digest([0; 32]),
         certificates_since: jiff::Timestamp::UNIX_EPOCH,
+        barred: None,
+        issued: Vec::new(),
     })
 }
 

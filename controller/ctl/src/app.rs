@@ -72,6 +72,7 @@ async fn perform(command: Command, session: &Session) -> Outcome<Exit> {
     let done = match command {
         Command::Init(args) => cmd::init::run(args, session).await,
         Command::Token(command) => cmd::token::run(command, session).await,
+        Command::Certificate(command) => cmd::certificate::run(command, session).await,
         Command::Host(command) => cmd::host::run(command, session).await,
         Command::Release(command) => cmd::release::run(command, session).await,
         Command::Rollout(command) => return cmd::rollout::run(command, session).await,

@@ -95,7 +95,10 @@ pub(crate) enum Command {
     /// Make, list and revoke enrolment tokens
     #[command(subcommand)]
     Token(cmd::token::TokenCommand),
-    /// List, label and retire hosts
+    /// Revoke certificates
+    #[command(subcommand)]
+    Certificate(cmd::certificate::CertificateCommand),
+    /// List, label, revoke and retire hosts
     #[command(subcommand)]
     Host(cmd::host::HostCommand),
     /// Build and publish releases

@@ -1,10 +1,11 @@
 //! Who may call what: one table, looked at before a request reaches its service. What is not in it is refused.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use comber_model::HostId;
+use comber_runtime::identity::CertificateFacts;
 use comber_runtime::peer::PeerIdentity;
-use jiff::Timestamp;
 use tonic::{Request, Status};
 
 use crate::core::{CoreError, World};
@@ -14,8 +15,8 @@ use crate::core::{CoreError, World};
 pub struct Peer {
     /// Absent for a peer without certificate.
     pub identity: Option<PeerIdentity>,
-    /// From when on its certificate holds; for a peer without one, the beginning of time.
-    pub not_before: Timestamp,
+    /// What its certificate says of itself; absent for a peer without one.
+    pub certificate: Option<Arc<CertificateFacts>>,
     /// Where it connects from.
     pub address: SocketAddr,
 }
@@ -75,6 +76,10 @@ pub const TABLE: &[(&str, Needs)] = &[
         "/comber.enrolment.v1.EnrolmentService/RevokeToken",
         Needs::Operator,
     ),
+    (
+        "/comber.enrolment.v1.EnrolmentService/RevokeCertificate",
+        Needs::Operator,
+    ),
     ("/comber.event.v1.EventService/WatchEvents", Needs::Operator),
     ("/comber.freeze.v1.FreezeService/AddFreeze", Needs::Operator),
     (
@@ -90,6 +95,8 @@ pub const TABLE: &[(&str, Needs)] = &[
     ("/comber.host.v1.HostService/LabelHosts", Needs::Operator),
     ("/comber.host.v1.HostService/ListPackages", Needs::Operator),
     ("/comber.host.v1.HostService/RetireHost", Needs::Operator),
+    ("/comber.host.v1.HostService/RevokeHost", Needs::Operator),
+    ("/comber.host.v1.HostService/ResolveHost", Needs::Operator),
     ("/comber.host.v1.HostService/ExplainHost", Needs::Operator),
     (
         "/comber.release.v1.ReleaseService/StatUpload",
@@ -201,16 +208,21 @@ pub fn check(path: &str, peer: &Peer) -> Result<(), Status> {
     }
 }
 
-/// Refuses a host that is unknown, was retired, or shows a certificate from before it was enrolled again. What a
-/// certificate of the CA says is true for as long as it lives; what became of the host since, only the world knows.
+/// Refuses a host that is unknown, was retired or barred, or shows a certificate from before it was enrolled again, and
+/// everybody whose certificate was revoked. What a certificate of the CA says is true for as long as it lives; what became
+/// of its holder since, only the world knows. Asked at each request and, when somebody is let in no more, of every open
+/// connection.
 pub fn admit(world: &World, peer: &Peer) -> Result<(), CoreError> {
-    let Some(PeerIdentity::Host(name)) = &peer.identity else {
+    let Some(certificate) = &peer.certificate else {
         return Ok(());
     };
-    let host = name
-        .parse()
-        .map_err(|error| CoreError::Invalid(vec![error]))?;
-    world.admit(&host, peer.not_before).map(drop)
+    if let Some(PeerIdentity::Host(name)) = &peer.identity {
+        let host = name
+            .parse()
+            .map_err(|error| CoreError::Invalid(vec![error]))?;
+        world.admit(&host, certificate.not_before)?;
+    }
+    world.not_revoked(&certificate.serial)
 }
 
 /// The operator behind a request.
@@ -231,6 +243,12 @@ pub(super) fn host<T>(request: &Request<T>) -> Result<HostId, Status> {
     }
 }
 
+/// Where a request comes from.
+pub(super) fn address<T>(request: &Request<T>) -> Option<IpAddr> {
+    let peer = request.extensions().get::<Peer>();
+    peer.map(|peer| peer.address.ip())
+}
+
 /// Whoever is behind a request.
 pub(super) fn identity<T>(request: &Request<T>) -> Option<&PeerIdentity> {
     request
@@ -249,7 +267,7 @@ mod tests {
     fn peer(identity: Option<PeerIdentity>) -> Peer {
         Peer {
             identity,
-            not_before: Timestamp::UNIX_EPOCH,
+            certificate: None,
             address: ([127, 0, 0, 1], 1).into(),
         }
     }

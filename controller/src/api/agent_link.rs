@@ -3,6 +3,7 @@
 //! The response stream is the whole connection's work: no task is spawned and no message is queued. It reads what the
 //! host says, has it made durable, and sends what the host shall run.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use comber_model::wire::{desired_to_wire, known_packages_to_wire};
 use comber_model::{Facts, HostId, HostStatus, Invalid};
 use comber_proto::agent::v1::agent_link_service_server::AgentLinkService;
 use comber_proto::agent::v1::{
-    KnownPackages, LinkRequest, LinkResponse, ReportFactsRequest, ReportFactsResponse,
-    ReportPackagesRequest, ReportPackagesResponse,
+    self as wire, KnownPackages, LinkRequest, LinkResponse, ReportFactsRequest,
+    ReportFactsResponse, ReportPackagesRequest, ReportPackagesResponse,
 };
 use comber_runtime::shutdown::Shutdown;
 use futures_util::{Stream, stream};
@@ -20,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::packages::Receiver;
 use super::{Parts, access, status};
-use crate::core::{Attachment, Core, Ending};
+use crate::core::{Attachment, Core, Ending, Presence};
 
 /// A host that says nothing for so long after connecting is no agent.
 const FIRST_MESSAGE: Duration = Duration::from_secs(30);
@@ -53,6 +54,7 @@ impl AgentLinkService for AgentLink {
         request: Request<Streaming<LinkRequest>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
         let host = access::host(&request)?;
+        let address = access::address(&request);
         let mut attachment = self.core.attach(&host).await?;
         // The desired state is sent first, whatever it is.
         attachment.desired.mark_changed();
@@ -62,6 +64,7 @@ impl AgentLinkService for AgentLink {
             inbound: request.into_inner(),
             attachment,
             host,
+            address,
             is_first: true,
             silent: Some(Box::pin(tokio::time::sleep(FIRST_MESSAGE))),
         });
@@ -109,6 +112,7 @@ struct Link {
     inbound: Streaming<LinkRequest>,
     attachment: Attachment,
     host: HostId,
+    address: Option<IpAddr>,
     /// Until the host was told something.
     is_first: bool,
     /// Until the host has said something.
@@ -175,11 +179,35 @@ impl Link {
             tracing::warn!(host = %self.host, %error, "refused what a host said");
             status::invalid(&error.within("actual"))
         })?;
-        self.silent = None;
+        let is_first = self.silent.take().is_some();
+        if is_first && !self.arrive(request.presence, &status.boot_id).await? {
+            // How it ended is the next thing that wakes.
+            return Ok(());
+        }
         self.core
             .report_actual(&self.host, self.attachment.id(), status)
             .await?;
         Ok(())
+    }
+
+    /// Which process this is; an agent that does not say it is not told from another.
+    async fn arrive(
+        &self,
+        presence: Option<wire::Presence>,
+        boot_id: &str,
+    ) -> Result<bool, Status> {
+        let (Some(presence), Some(address)) = (presence, self.address) else {
+            return Ok(true);
+        };
+        let wrong = |_| status::invalid(&Invalid::new("presence.instance", "must have 16 bytes"));
+        let presence = Presence {
+            instance: presence.instance.as_slice().try_into().map_err(wrong)?,
+            connection: presence.connection,
+            address,
+            boot_id: boot_id.to_owned(),
+        };
+        let attachment = self.attachment.id();
+        Ok(self.core.arrived(&self.host, attachment, presence).await?)
     }
 
     fn tell(&mut self) -> LinkResponse {
@@ -201,6 +229,12 @@ fn ended(host: &HostId, ending: Ending) -> Status {
         Ending::Replaced => Status::aborted(format!("{host} connected again elsewhere")),
         Ending::Retired => Status::permission_denied(format!(
             "{host} was retired; enrol it again with a new token to take it back"
+        )),
+        Ending::Revoked => Status::permission_denied(format!(
+            "{host} was revoked; enrol it again with a new token to let it in"
+        )),
+        Ending::Cloned => Status::permission_denied(format!(
+            "the key of {host} is in use on two machines; enrol each again with a token of its own"
         )),
         Ending::Stopping => Status::unavailable("the controller is stopping; connect again"),
     }

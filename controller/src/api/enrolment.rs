@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comber_model::wire::time;
-use comber_model::{Digest, HostId, Invalid, Labels};
+use comber_model::{Digest, HostId, Invalid, IssuedCertificate, Labels};
 use comber_proto::enrolment::v1::enrolment_service_server::EnrolmentService;
 use comber_proto::enrolment::v1::{
     CreateTokenRequest, CreateTokenResponse, EnrolRequest, EnrolResponse, IdentityKind,
-    ListTokensRequest, ListTokensResponse, RenewRequest, RenewResponse, RevokeTokenRequest,
-    RevokeTokenResponse,
+    ListTokensRequest, ListTokensResponse, RenewRequest, RenewResponse, RevokeCertificateRequest,
+    RevokeCertificateResponse, RevokeTokenRequest, RevokeTokenResponse,
 };
 use comber_runtime::clock::{Clock, later};
 use comber_runtime::peer::PeerIdentity;
@@ -70,6 +70,19 @@ impl Enrolment {
         };
         issued.map_err(|error| status::not_issued(&error))
     }
+
+    /// What is kept of a certificate.
+    fn recorded(&self, issued: &Issued) -> Certificate {
+        Certificate {
+            fingerprint: fingerprint(issued),
+            not_before: issued.facts.not_before,
+            issued: IssuedCertificate {
+                serial: issued.facts.serial.clone(),
+                not_after: issued.facts.not_after,
+                ca: Digest(*self.ca.pin().as_bytes()),
+            },
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -83,11 +96,9 @@ impl EnrolmentService for Enrolment {
         let secret = SecretHash::of(&request.secret);
         self.core.would_enrol(secret, &peer).await?;
         let issued = self.issue(&request.signing_request, &peer)?;
-        let certificate = Certificate {
-            fingerprint: fingerprint(&issued),
-            not_before: issued.facts.not_before,
-        };
-        self.core.enrol(secret, peer.clone(), certificate).await?;
+        self.core
+            .enrol(secret, peer.clone(), self.recorded(&issued))
+            .await?;
         tracing::info!(name = peer.name(), kind = ?request.kind(), "enrolled");
         Ok(Response::new(EnrolResponse {
             certificate_chain: issued.chain_pem,
@@ -104,7 +115,7 @@ impl EnrolmentService for Enrolment {
         let issued = self.issue(&request.into_inner().signing_request, &peer)?;
         if let PeerIdentity::Host(name) = &peer {
             let host: HostId = name.parse().map_err(|error| status::invalid(&error))?;
-            self.core.renewed(&host, fingerprint(&issued)).await?;
+            self.core.renewed(&host, self.recorded(&issued)).await?;
         }
         tracing::info!(name = peer.name(), "certificate renewed");
         Ok(Response::new(RenewResponse {
@@ -153,6 +164,16 @@ impl EnrolmentService for Enrolment {
         let id = request.into_inner().id;
         self.core.revoke_token(&id, &actor).await?;
         Ok(Response::new(RevokeTokenResponse {}))
+    }
+
+    async fn revoke_certificate(
+        &self,
+        request: Request<RevokeCertificateRequest>,
+    ) -> Result<Response<RevokeCertificateResponse>, Status> {
+        let actor = access::operator(&request)?;
+        let serial = request.into_inner().serial;
+        self.core.revoke_certificate(&serial, &actor).await?;
+        Ok(Response::new(RevokeCertificateResponse {}))
     }
 }
 

@@ -10,7 +10,8 @@ use comber_proto::host::v1::host_service_server::HostService;
 use comber_proto::host::v1::{
     ExplainHostRequest, ExplainHostResponse, GetHostRequest, GetHostResponse, HostExplanation,
     HostRollout, LabelHostsRequest, LabelHostsResponse, ListHostsRequest, ListHostsResponse,
-    ListPackagesRequest, ListPackagesResponse, RetireHostRequest, RetireHostResponse,
+    ListPackagesRequest, ListPackagesResponse, ResolveHostRequest, ResolveHostResponse,
+    RetireHostRequest, RetireHostResponse, RevokeHostRequest, RevokeHostResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -25,6 +26,8 @@ const PAGE_MAX: usize = 1000;
 const LABEL_MAX: usize = 100_000;
 /// Rollouts told of one host.
 const HISTORY: usize = 50;
+/// Longest reason of a revocation: a line of a table.
+const REASON_MAX: usize = 256;
 
 /// The service.
 #[derive(Debug)]
@@ -146,6 +149,35 @@ impl HostService for Hosts {
         let world = self.core.read().await;
         let host = Some(view::host(find(&world, &id)?));
         Ok(Response::new(RetireHostResponse { host }))
+    }
+
+    async fn revoke_host(
+        &self,
+        request: Request<RevokeHostRequest>,
+    ) -> Result<Response<RevokeHostResponse>, Status> {
+        let actor = access::operator(&request)?;
+        let request = request.into_inner();
+        let (id, reason) = (parse(&request.id)?, request.reason);
+        if reason.len() > REASON_MAX || reason.chars().any(char::is_control) {
+            let problem = format!("is one line of at most {REASON_MAX} bytes");
+            return Err(status::invalid(&Invalid::new("reason", problem)));
+        }
+        self.core.revoke_host(&id, &reason, &actor).await?;
+        let world = self.core.read().await;
+        let host = Some(view::host(find(&world, &id)?));
+        Ok(Response::new(RevokeHostResponse { host }))
+    }
+
+    async fn resolve_host(
+        &self,
+        request: Request<ResolveHostRequest>,
+    ) -> Result<Response<ResolveHostResponse>, Status> {
+        let actor = access::operator(&request)?;
+        let id = parse(&request.into_inner().id)?;
+        self.core.resolve_host(&id, &actor).await?;
+        let world = self.core.read().await;
+        let host = Some(view::host(find(&world, &id)?));
+        Ok(Response::new(ResolveHostResponse { host }))
     }
 
     async fn explain_host(

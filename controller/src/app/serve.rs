@@ -96,6 +96,7 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         clock: clock.clone(),
         shutdown: shutdown.clone(),
     };
+    let serve_clock = clock.clone();
     let routes = api::routes(&parts).context("cannot set up reflection")?;
     admin::bootstrap(settings, &core, &ca, &clock).await?;
 
@@ -142,6 +143,7 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         core,
         artifacts,
         metrics: serve_metrics,
+        clock: serve_clock,
         limits,
         shutdown: shutdown.clone(),
     };

@@ -36,6 +36,10 @@ pub enum Ending {
     Replaced,
     /// The host was retired.
     Retired,
+    /// Its certificates were revoked.
+    Revoked,
+    /// Its key is in use on two machines.
+    Cloned,
     /// The controller stops.
     Stopping,
 }
@@ -46,6 +50,7 @@ pub(crate) struct Attached {
     id: AttachmentId,
     desired: watch::Sender<Desired>,
     ending: oneshot::Sender<Ending>,
+    took: bool,
 }
 
 impl Attached {
@@ -58,6 +63,11 @@ impl Attached {
             }
             differs
         });
+    }
+
+    /// Whether it took the place of one that was there; nothing where `id` names another.
+    pub(crate) fn took(&self, id: AttachmentId) -> Option<bool> {
+        (self.id == id).then_some(self.took)
     }
 
     /// Tells the stream to end.
@@ -154,6 +164,7 @@ fn attach(
         id,
         desired: sender,
         ending: end,
+        took: edit.world.attached.contains_key(&host),
     };
     if let Some(old) = edit.world.attached.insert(host.clone(), attached) {
         old.end(Ending::Replaced);

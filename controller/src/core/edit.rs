@@ -14,6 +14,7 @@ use comber_planner::HostView;
 use jiff::Timestamp;
 
 use super::changes::{Changes, delete, put};
+use super::revocations::Revocation;
 use super::tokens::Token;
 use super::{World, records};
 use crate::store::Op;
@@ -22,6 +23,8 @@ use crate::store::Op;
 pub(crate) const EVENTS_KEPT: u64 = 200_000;
 /// Events removed at once.
 const EVENTS_CUT: u64 = 90;
+/// Revocations forgotten at once: they stand in one group with the change that they come with.
+const REVOCATIONS_CUT: usize = 20;
 
 /// The world in the hands of one edit, with the time and what will be written.
 pub(crate) struct Edit<'a> {
@@ -33,6 +36,8 @@ pub(crate) struct Edit<'a> {
     pub(crate) now: Timestamp,
     /// Set where a plan should follow.
     pub(crate) plan: bool,
+    /// Set where somebody is let in no more: open connections are looked at again.
+    pub(crate) barred: bool,
 }
 
 impl Edit<'_> {
@@ -180,6 +185,34 @@ impl Edit<'_> {
             group.extend(events);
             self.changes.group(group);
         }
+    }
+
+    /// Adds a revoked certificate; gives its record, to stand in the group of the change that it comes with.
+    pub(crate) fn put_revocation(&mut self, revocation: Revocation) -> Op {
+        let op = put(records::revocation_key(&revocation.serial), &revocation);
+        let revoked = &mut self.world.revoked;
+        revoked.insert(revocation.serial.clone(), revocation);
+        op
+    }
+
+    /// Forgets revoked certificates that could do nothing any more, a few at a time; gives what removes their records.
+    pub(crate) fn forget_needless_revocations(
+        &mut self,
+        is_needless: impl Fn(&Revocation, Timestamp) -> bool,
+    ) -> Vec<Op> {
+        let now = self.now;
+        let needless = self.world.revoked.values().filter(|r| is_needless(r, now));
+        let serials: Vec<String> = needless
+            .take(REVOCATIONS_CUT)
+            .map(|revocation| revocation.serial.clone())
+            .collect();
+        serials
+            .into_iter()
+            .map(|serial| {
+                self.world.revoked.remove(&serial);
+                delete(records::revocation_key(&serial))
+            })
+            .collect()
     }
 
     /// Removes the oldest events where more are kept than should be; a little at a time.

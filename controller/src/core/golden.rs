@@ -23,8 +23,9 @@ use comber_model::rollout::{
     RollBack, RollBackScope, Rollout, RolloutSpec, RolloutState, WaveProgress,
 };
 use comber_model::{
-    Action, AgentState, Amount, Artifact, Assignment, Digest, Facts, Failure, FailureClass,
-    Generation, Grant, Host, HostStatus, Installed, Labels, Nonce, Report, ReportResult, RolloutId,
+    Action, AgentState, Amount, Artifact, Assignment, BarReason, Barred, Digest, Facts, Failure,
+    FailureClass, Generation, Grant, Host, HostStatus, Installed, IssuedCertificate, Labels, Nonce,
+    Report, ReportResult, RolloutId,
 };
 use comber_runtime::token::SecretHash;
 use jiff::Timestamp;
@@ -34,6 +35,7 @@ use serde::de::DeserializeOwned;
 use super::meta::Meta;
 use super::packages::PackagePart;
 use super::records::{decode, encode};
+use super::revocations::Revocation;
 use super::tokens::Token;
 use crate::pki::tokens::{TokenKind, TokenRecord};
 
@@ -146,6 +148,8 @@ fn hosts() {
         retired_at: Some(at(9)),
         certificate: Digest([1; 32]),
         certificates_since: at(0),
+        barred: None,
+        issued: Vec::new(),
     };
     golden("host", &host);
     let disk = DiskFacts {
@@ -172,6 +176,43 @@ fn hosts() {
         ..host
     };
     golden("host_with_packages", &host);
+}
+
+#[test]
+fn hosts_with_certificates_and_bars() {
+    let issued = IssuedCertificate {
+        serial: "4a0fb1".into(),
+        not_after: at(99),
+        ca: Digest([0xca; 32]),
+    };
+    let barred = Barred {
+        since: at(9),
+        reason: BarReason::Cloned,
+        detail: "two machines".into(),
+    };
+    let host = Host {
+        id: "web-1".parse().unwrap(),
+        labels: Labels::default(),
+        facts: Facts::default(),
+        packages: None,
+        enrolled_at: at(0),
+        retired_at: None,
+        certificate: Digest([1; 32]),
+        certificates_since: at(0),
+        barred: Some(barred),
+        issued: vec![issued],
+    };
+    let written: Host = decode(b"host", &encode(&host)).unwrap();
+    assert_eq!(written, host);
+    words::<BarReason>("revoked cloned");
+    let revocation = Revocation {
+        serial: "4a0fb1".into(),
+        subject: Some("spiffe://comber/host/web-1".into()),
+        not_after: Some(at(99)),
+        at: at(9),
+        by: Some("ada".into()),
+    };
+    golden("revocation", &revocation);
 }
 
 #[test]
@@ -403,7 +444,9 @@ fn words_that_were_ever_stored() {
     );
     words::<ExcludedReason>("not_applicable superseded cancelled retired no_longer_selected");
     words::<EventKind>(
-        "host_enrolled host_labelled host_retired operator_enrolled token_created token_revoked release_published \
+        "host_enrolled host_labelled host_retired host_revoked host_cloned host_resolved enrolment_refused \
+         enrolment_requested enrolment_rejected certificate_revoked ca_rotation_begun ca_rotation_switched \
+         ca_rotation_finished operator_enrolled token_created token_revoked release_published \
          release_deleted rollout_created rollout_started rollout_paused rollout_resumed rollout_halted \
          rollout_rolling_back rollout_rolled_back rollout_completed rollout_aborted rollout_fenced wave_opened \
          wave_passed outcome_changed host_rolled_back freeze_added freeze_removed budget_set budget_deleted \

@@ -7,7 +7,7 @@ use comber_model::{Host, HostId, Labels};
 
 use super::agents::Ending;
 use super::edit::Edit;
-use super::{Core, CoreError};
+use super::{Core, CoreError, revocations};
 
 impl Core {
     /// Sets and removes labels on all named hosts or, where one is unknown or one label wrong, on none. Gives the hosts
@@ -24,7 +24,7 @@ impl Core {
             .await
     }
 
-    /// Takes a host out of the fleet; its stream ends.
+    /// Takes a host out of the fleet; its connections end.
     pub async fn retire_host(&self, host: &HostId, actor: &str) -> Result<(), CoreError> {
         let (host, actor) = (host.clone(), actor.to_owned());
         self.edit(move |edit| retire(edit, &host, &actor)).await
@@ -89,20 +89,19 @@ fn retire(edit: &mut Edit<'_>, id: &HostId, actor: &str) -> Result<(), CoreError
     if view.host.retired_at.is_some() {
         return Ok(());
     }
-    let host = Host {
+    let mut host = Host {
         retired_at: Some(edit.now),
         packages: None,
+        barred: None,
         ..view.host.clone()
     };
     let mut event = edit.event_by(EventKind::HostRetired, actor, format!("{id} was retired"));
     event.host = Some(id.clone());
     let mut ops = vec![edit.event(&event)];
+    edit.world.presences.remove(id);
     ops.extend(super::packages::forget(edit, id));
+    ops.extend(revocations::revoke_issued(edit, &mut host, Some(actor)));
     edit.put_host(host, ops);
-    if let Some(attached) = edit.world.attached.remove(id) {
-        attached.end(Ending::Retired);
-    }
-    let now = edit.now;
-    edit.world.set_link(id, false, now);
+    revocations::end_stream(edit, id, Ending::Retired);
     Ok(())
 }

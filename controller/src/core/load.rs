@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::meta::Meta;
+use super::revocations::Revocation;
 use super::tokens::Token;
 use super::{LoadError, World, records};
 use crate::store::Store;
@@ -59,6 +60,10 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>)
     }
     for token in all::<Token>(store, records::TOKENS)? {
         world.tokens.insert(token.id(), token);
+    }
+    for revocation in all::<Revocation>(store, records::REVOKED)? {
+        let serial = revocation.serial.clone();
+        world.revoked.insert(serial, revocation);
     }
     let mut strays = Vec::new();
     for rollout in all::<Rollout>(store, records::ROLLOUTS)? {

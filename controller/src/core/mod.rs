@@ -15,6 +15,7 @@
 mod agents;
 mod budgets;
 mod changes;
+mod clones;
 mod edit;
 mod error;
 mod freezes;
@@ -25,6 +26,7 @@ mod packages;
 mod planning;
 mod records;
 mod releases;
+mod revocations;
 mod rollouts;
 mod task;
 mod tokens;
@@ -40,8 +42,10 @@ use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot, watch};
 
 pub use agents::{Attachment, AttachmentId, Ending};
 pub use budgets::LockAnswer;
+pub use clones::Presence;
 pub use error::{CoreError, LoadError};
 pub use packages::PackageReport;
+pub use revocations::{KEPT as REVOCATION_KEPT, Revocation};
 pub use tokens::{Certificate, Token};
 pub use world::World;
 
@@ -66,6 +70,7 @@ pub struct Core {
     inputs: mpsc::Sender<Input>,
     world: Arc<RwLock<World>>,
     changed: watch::Receiver<u64>,
+    barred: watch::Receiver<u64>,
     store: Store,
     clock: Clock,
 }
@@ -110,6 +115,7 @@ impl Core {
         let world = Arc::new(RwLock::new(world));
         let (inputs, queue) = mpsc::channel(QUEUE);
         let (count, changed) = watch::channel(0);
+        let (bars, barred) = watch::channel(0);
         let task = task::Task {
             queue,
             strays,
@@ -117,6 +123,7 @@ impl Core {
             store: store.clone(),
             clock: clock.clone(),
             count,
+            bars,
             observer,
             shutdown: shutdown.clone(),
         };
@@ -125,6 +132,7 @@ impl Core {
             inputs,
             world,
             changed,
+            barred,
             store,
             clock,
         })
@@ -151,6 +159,12 @@ impl Core {
     /// A number that grows with every visible change: await it, then read again.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
+    }
+
+    /// A number that grows whenever somebody may be let in no more who was before: await it, then ask of every open
+    /// connection again.
+    pub fn barred(&self) -> watch::Receiver<u64> {
+        self.barred.clone()
     }
 
     /// Names this life of the database; agents remember it.

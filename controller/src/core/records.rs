@@ -48,6 +48,9 @@ pub(crate) const PACKAGES: &str = "/v1/p/";
 /// Prefix of tokens.
 pub(crate) const TOKENS: &str = "/v1/t/";
 
+/// Prefix of revoked certificates.
+pub(crate) const REVOKED: &str = "/v1/x/";
+
 /// A host's record under one of the three host prefixes. The bucket, 12 bits of a hash of the name, is the unit in which
 /// a large fleet is scanned and spread.
 pub(crate) fn host_key(prefix: &str, host: &HostId) -> String {
@@ -129,6 +132,11 @@ pub(crate) fn event_key(number: u64) -> String {
 /// A token's record, by the hash of its secret.
 pub(crate) fn token_key(hash: &[u8; 32]) -> String {
     format!("{TOKENS}{}", comber_model::Digest(*hash))
+}
+
+/// A revoked certificate's record, by its number.
+pub(crate) fn revocation_key(serial: &str) -> String {
+    format!("{REVOKED}{serial}")
 }
 
 /// A value for the store.

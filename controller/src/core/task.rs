@@ -54,6 +54,8 @@ pub(crate) struct Task {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) count: watch::Sender<u64>,
+    /// Grows when somebody is let in no more.
+    pub(crate) bars: watch::Sender<u64>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) shutdown: Shutdown,
 }
@@ -147,9 +149,11 @@ impl Task {
             changes: &mut changes,
             now: self.clock.steady(),
             plan: false,
+            barred: false,
         };
         let touched = !batch.is_empty();
         let answers = apply(&mut edit, batch);
+        let barred = edit.barred;
         schedule.dirty |= edit.plan;
         let planned = self.plan(&mut edit, schedule);
         edit.trim_events();
@@ -161,6 +165,9 @@ impl Task {
             publish(&guard, &planned.publish);
         }
         drop(guard);
+        if barred {
+            self.bars.send_modify(|count| *count += 1);
+        }
         if visible {
             self.count.send_modify(|count| *count += 1);
         }

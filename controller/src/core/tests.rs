@@ -84,6 +84,11 @@ fn certificate(second: i64) -> Certificate {
     Certificate {
         fingerprint: Digest([u8::try_from(second).unwrap(); 32]),
         not_before: Timestamp::from_second(second).unwrap(),
+        issued: comber_model::IssuedCertificate {
+            serial: format!("{second:02x}"),
+            not_after: "2099-01-01T00:00:00Z".parse().unwrap(),
+            ca: Digest([0xca; 32]),
+        },
     }
 }
 
@@ -344,7 +349,7 @@ async fn a_certificate_from_before_the_last_enrolment_is_refused() {
     let first = certificate(100).not_before;
     core.read().await.admit(&web, first).unwrap();
     // One that follows by renewal, and the one it was renewed with, which the host may not have replaced yet.
-    core.renewed(&web, Digest([9; 32])).await.unwrap();
+    core.renewed(&web, certificate(150)).await.unwrap();
     let renewed = Timestamp::from_second(150).unwrap();
     for begin in [first, renewed] {
         core.read().await.admit(&web, begin).unwrap();

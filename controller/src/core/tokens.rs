@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use comber_model::event::EventKind;
-use comber_model::{Digest, Facts, Host, HostId, Labels};
+use comber_model::{Digest, Facts, Host, HostId, IssuedCertificate, Labels};
 use comber_runtime::peer::PeerIdentity;
 use comber_runtime::token::SecretHash;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::edit::Edit;
-use super::{Core, CoreError, World};
+use super::{Core, CoreError, World, revocations};
 use crate::pki::tokens::{TokenRecord, TokenRefused};
+use crate::store::Op;
 
 /// Tokens that can be used at once; more are a mistake or an attack.
 const TOKENS_MAX: usize = 10_000;
@@ -30,12 +31,14 @@ pub struct Token {
 }
 
 /// What is kept of a certificate that was issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// Its sha256.
     pub fingerprint: Digest,
     /// From when on it holds, as it says itself.
     pub not_before: Timestamp,
+    /// Its number, its end, and who signed it.
+    pub issued: IssuedCertificate,
 }
 
 impl Token {
@@ -87,14 +90,16 @@ impl Core {
     }
 
     /// Notes a host's renewed certificate.
-    pub async fn renewed(&self, host: &HostId, certificate: Digest) -> Result<(), CoreError> {
+    ///
+    /// Durable before it is handed out: a host that is revoked meanwhile gets nothing, and one that is revoked later has
+    /// nothing that is not known here.
+    pub async fn renewed(&self, host: &HostId, certificate: Certificate) -> Result<(), CoreError> {
         let id = host.clone();
         self.edit(move |edit| {
             let view = edit.world.enrolled(&id)?;
-            let host = Host {
-                certificate,
-                ..view.host.clone()
-            };
+            let mut host = view.host.clone();
+            host.certificate = certificate.fingerprint;
+            host.remember(certificate.issued, edit.now);
             edit.put_host(host, Vec::new());
             Ok(())
         })
@@ -172,16 +177,18 @@ fn enrol(
     };
     let text = format!("{name} was enrolled with a token of {author}");
     let mut event = edit.event_by(kind, author, text);
-    event.host = host.as_ref().map(|host| host.id.clone());
+    event.host = host.as_ref().map(|(host, _)| host.id.clone());
     let event = edit.event(&event);
     let used = Token {
         record,
         ..token.clone()
     };
     match host {
-        Some(host) => {
+        Some((host, mut ops)) => {
             edit.put_token(used, Vec::new());
-            edit.put_host(host, vec![event]);
+            ops.push(event);
+            edit.world.presences.remove(&host.id);
+            edit.put_host(host, ops);
         }
         None => edit.put_token(used, vec![event]),
     }
@@ -214,12 +221,14 @@ fn not_there(world: &World, name: &str) -> Result<(), CoreError> {
 }
 
 /// The host's record: a new one, or what is known of it with the new certificate. A retired host is taken in again.
+///
+/// What it held before is revoked by number: two certificates of one second cannot be told apart by their begin.
 fn enrolled(
-    edit: &Edit<'_>,
+    edit: &mut Edit<'_>,
     name: &str,
     token: &Token,
     certificate: Certificate,
-) -> Result<Host, CoreError> {
+) -> Result<(Host, Vec<Op>), CoreError> {
     let id: HostId = name
         .parse()
         .map_err(|error| CoreError::Invalid(vec![error]))?;
@@ -238,6 +247,8 @@ fn enrolled(
         retired_at: None,
         certificate: certificate.fingerprint,
         certificates_since: certificate.not_before,
+        barred: None,
+        issued: Vec::new(),
     });
     let labels: BTreeMap<String, String> = token.labels.clone().into();
     host.labels = host
@@ -247,5 +258,8 @@ fn enrolled(
     host.retired_at = None;
     host.certificate = certificate.fingerprint;
     host.certificates_since = certificate.not_before;
-    Ok(host)
+    host.barred = None;
+    let ops = revocations::revoke_issued(edit, &mut host, None);
+    host.remember(certificate.issued, edit.now);
+    Ok((host, ops))
 }

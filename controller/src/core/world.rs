@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use comber_model::{HostId, Link};
+use comber_model::{BarReason, HostId, Link};
 use comber_planner::{HostView, PlanInput};
 use jiff::Timestamp;
 
 use super::CoreError;
 use super::agents::Attached;
+use super::clones::Lineage;
 use super::meta::Meta;
 use super::packages::Asked;
+use super::revocations::Revocation;
 use super::tokens::Token;
 
 /// The state of the controller. Changed by the core task alone.
@@ -19,12 +21,16 @@ pub struct World {
     pub input: PlanInput,
     /// Tokens that can still be used, and those just spent, by the id that people see.
     pub tokens: BTreeMap<String, Token>,
+    /// Certificates that are refused, by their number.
+    pub revoked: BTreeMap<String, Revocation>,
     /// The packages whose versions stand in the hosts' views.
     pub(crate) asked: Asked,
     /// Counters.
     pub(crate) meta: Meta,
     /// Streams of hosts that are up.
     pub(crate) attached: BTreeMap<HostId, Attached>,
+    /// Which processes of agents held the streams.
+    pub(crate) presences: BTreeMap<HostId, Lineage>,
     /// Number of the last attachment.
     pub(crate) attachments: u64,
 }
@@ -56,8 +62,12 @@ impl World {
     /// The same for a host that asks something itself; says what would help where it is not.
     pub fn enrolled(&self, host: &HostId) -> Result<&HostView, CoreError> {
         let why = match self.input.hosts.get(host) {
-            Some(view) if view.host.retired_at.is_none() => return Ok(view),
-            Some(_) => "was retired",
+            Some(view) if view.host.retired_at.is_some() => "was retired",
+            Some(view) => match view.host.barred.as_ref().map(|barred| barred.reason) {
+                None => return Ok(view),
+                Some(BarReason::Revoked) => "was revoked",
+                Some(BarReason::Cloned) => "is barred: its key is in use on two machines",
+            },
             None => "is not known here",
         };
         Err(CoreError::Denied(format!(

@@ -87,6 +87,11 @@ async fn respond(
         refusal.headers_mut().insert(header::ALLOW, allow);
         return Err(refusal);
     }
+    if let Some(certificate) = &peer.certificate
+        && certificate.is_expired(server.clock.wall())
+    {
+        return Err(text(StatusCode::FORBIDDEN, "the certificate is over\n"));
+    }
     may_read(&*server.core.read().await, peer, digest)?;
     let missing = || text(StatusCode::NOT_FOUND, "there is no such artifact\n");
     let path = server.artifacts.path(digest).ok_or_else(missing)?;

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service as _;
 
@@ -56,12 +57,24 @@ pub(super) async fn converse(server: &Arc<Server>, stream: Stream, peer: Peer) {
     }
 }
 
+/// Refuses a certificate that ended since the handshake; the sweep is about to end the connection.
+fn current(server: &Server, peer: &Peer) -> Result<(), Status> {
+    let now = server.clock.wall();
+    match &peer.certificate {
+        Some(certificate) if certificate.is_expired(now) => Err(Status::unauthenticated(format!(
+            "the certificate ended at {}; connect again with its successor",
+            certificate.not_after
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
 async fn call(
     server: Arc<Server>,
     peer: Peer,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let allowed = access::check(request.uri().path(), &peer);
+    let allowed = access::check(request.uri().path(), &peer).and_then(|()| current(&server, &peer));
     // A stranger learns nothing from the world, and waits for nothing.
     let admitted = match (&allowed, &peer.identity) {
         (Ok(()), Some(_)) => access::admit(&*server.core.read().await, &peer).map_err(Into::into),

@@ -5,6 +5,7 @@
 //! so and may finish what they began for [`DRAIN`].
 
 mod bytes;
+mod connections;
 mod grpc;
 mod refusal;
 
@@ -12,11 +13,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use comber_runtime::clock::Clock;
 use comber_runtime::identity::CertificateFacts;
 use comber_runtime::peer::{InvalidPeer, PeerIdentity};
 use comber_runtime::shutdown::Shutdown;
 use comber_runtime::{task, tls};
-use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::service::Routes;
 
+use connections::{Connections, Place, sweep};
 use refusal::Refusal;
 
 use crate::api::access::Peer;
@@ -38,6 +40,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const STRANGERS: usize = 512;
 /// Enrolment and a health check are done in a moment; a peer without certificate that stays holds a place for nothing.
 const STRANGER: Duration = Duration::from_secs(30);
+/// How long a gRPC connection that is cut may still say why; its requests are refused meanwhile.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// After a failed accept (no more file descriptors) wait, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may finish what they began when the process stops.
@@ -67,6 +71,8 @@ pub struct Server {
     pub artifacts: Arc<Artifacts>,
     /// What is measured.
     pub metrics: ServeMetrics,
+    /// The time, by which certificates end.
+    pub clock: Clock,
     /// Bounds.
     pub limits: Limits,
     /// When to end.
@@ -78,6 +84,15 @@ pub async fn serve(listener: TcpListener, server: Server) {
     let limit = server.limits.connections;
     let places = Arc::new(Semaphore::new(limit));
     let strangers = Arc::new(Semaphore::new(STRANGERS));
+    let connections = Connections::default();
+    let sweeping = sweep(
+        connections.clone(),
+        server.core.clone(),
+        server.clock.clone(),
+        server.metrics.clone(),
+        server.shutdown.clone(),
+    );
+    task::spawn("sweep", &server.shutdown, sweeping);
     let server = Arc::new(server);
     loop {
         // Both arms may be dropped: a connection that is not yet accepted stays in the kernel's queue.
@@ -87,7 +102,8 @@ pub async fn serve(listener: TcpListener, server: Server) {
         };
         match accepted {
             Ok(accepted) => {
-                let connection = converse(Arc::clone(&server), accepted, Arc::clone(&strangers));
+                let (strangers, connections) = (Arc::clone(&strangers), connections.clone());
+                let connection = converse(Arc::clone(&server), accepted, strangers, connections);
                 task::spawn("connection", &server.shutdown, connection);
             }
             Err(error) => {
@@ -124,7 +140,12 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Res
 }
 
 /// One connection from handshake to end.
-async fn converse(server: Arc<Server>, accepted: Accepted, strangers: Arc<Semaphore>) {
+async fn converse(
+    server: Arc<Server>,
+    accepted: Accepted,
+    strangers: Arc<Semaphore>,
+    connections: Connections,
+) {
     let Accepted {
         stream,
         address,
@@ -133,7 +154,8 @@ async fn converse(server: Arc<Server>, accepted: Accepted, strangers: Arc<Semaph
     // Boxed, so that the room of the handshake is free again once it is done, and each protocol takes what it needs.
     match Box::pin(greet(&server, stream, address)).await {
         Ok((stream, peer)) if peer.identity.is_some() => {
-            Box::pin(talk(&server, stream, peer)).await;
+            let place = connections.enter(peer.clone());
+            Box::pin(talk_until_cut(&server, stream, peer, place)).await;
         }
         Ok((stream, peer)) => {
             let place = tokio::time::timeout(HANDSHAKE, strangers.acquire()).await;
@@ -164,8 +186,26 @@ async fn greet(
     Ok((Box::new(stream), peer))
 }
 
+/// Talks until the peer is let in no more. An agent is still told why its stream ends; bytes end at once.
+async fn talk_until_cut(server: &Arc<Server>, stream: Stream, peer: Peer, mut place: Place) {
+    let is_grpc = speaks_grpc(&stream);
+    let mut talking = std::pin::pin!(talk(server, stream, peer));
+    // Both arms may be dropped: what is cut is not continued, except as below.
+    tokio::select! {
+        () = talking.as_mut() => return,
+        () = place.cut() => {}
+    }
+    if is_grpc {
+        let _cut = tokio::time::timeout(LAST_WORDS, talking).await;
+    }
+}
+
+fn speaks_grpc(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2)
+}
+
 async fn talk(server: &Arc<Server>, stream: Stream, peer: Peer) {
-    if stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_H2) {
+    if speaks_grpc(&stream) {
         grpc::converse(server, stream, peer).await;
     } else {
         Box::pin(bytes::converse(server, stream, peer)).await;
@@ -181,10 +221,10 @@ fn refused(server: &Server, address: SocketAddr, why: &Refusal) {
 fn identify(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, InvalidPeer> {
     let certificates = stream.get_ref().1.peer_certificates();
     let Some(leaf) = certificates.and_then(|chain| chain.first()) else {
-        let (identity, not_before) = (None, Timestamp::MIN);
+        let (identity, certificate) = (None, None);
         return Ok(Peer {
             identity,
-            not_before,
+            certificate,
             address,
         });
     };
@@ -192,7 +232,7 @@ fn identify(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, 
     let facts = CertificateFacts::from_der(leaf).map_err(|_| InvalidPeer::Certificate)?;
     Ok(Peer {
         identity,
-        not_before: facts.not_before,
+        certificate: Some(Arc::new(facts)),
         address,
     })
 }

@@ -32,10 +32,15 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     pub(crate) fn build(port: &Port, version: &str) -> Self {
+        Self::large(port, version, 160_000)
+    }
+
+    /// With a member of so many bytes.
+    pub(crate) fn large(port: &Port, version: &str, bytes: u32) -> Self {
         let source = port.dir.path().join(format!("source-{version}"));
         fs::create_dir_all(source.join("files")).unwrap();
         // Not to be compressed, so that ranges have something to cut.
-        let data: Vec<u8> = (0..40_000_u32)
+        let data: Vec<u8> = (0..bytes / 4)
             .flat_map(|i| i.wrapping_mul(0x9E37_79B1).to_be_bytes())
             .collect();
         fs::write(source.join("files/data"), data).unwrap();
@@ -51,7 +56,7 @@ impl Bundle {
         }
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/v1/artifacts/{}", comber_model::Digest(self.digest))
     }
 
@@ -131,13 +136,49 @@ async fn ask(
     Response::from_parts(parts, body)
 }
 
-async fn get(port: &Port, identity: &Identity, path: &str, range: Option<&str>) -> Response<Bytes> {
+pub(crate) async fn get(
+    port: &Port,
+    identity: &Identity,
+    path: &str,
+    range: Option<&str>,
+) -> Response<Bytes> {
     let config = tls::client(identity, &port.clock).unwrap();
     let headers: Vec<_> = range
         .map(|range| (header::RANGE, range))
         .into_iter()
         .collect();
     ask(port, config, Method::GET, path, &headers).await
+}
+
+/// Starts a rollout of a release to every host, and waits until this one has its assignment.
+pub(crate) async fn assigned(port: &Port, agent: &mut Agent, release: &str) {
+    let spec =
+        format!("release = \"{release}\"\nselector = \"true\"\n[[wave]]\nhosts = \"rest\"\n");
+    assigned_by(port, agent, &spec).await;
+}
+
+/// The same by the text of a rollout.
+pub(crate) async fn assigned_by(port: &Port, agent: &mut Agent, spec: &str) {
+    let mut rollouts = RolloutServiceClient::new(port.as_operator().await);
+    let create = CreateRolloutRequest {
+        spec: spec.to_owned(),
+    };
+    let made = rollouts.create_rollout(create).await.unwrap();
+    let made = made.into_inner().rollout.unwrap();
+    let start = StartRolloutRequest {
+        id: made.id.clone(),
+    };
+    rollouts.start_rollout(start).await.unwrap();
+    loop {
+        let desired = agent.hear().await.unwrap().unwrap().desired.unwrap();
+        if let Some(assignment) = desired.assignment {
+            assert_eq!(
+                (assignment.rollout, assignment.release),
+                (made.id, made.release)
+            );
+            return;
+        }
+    }
 }
 
 #[tokio::test]
@@ -308,34 +349,7 @@ async fn a_host_reads_only_what_it_shall_install() {
     let early = get(&port, &identity, &one.path(), None).await;
     assert_eq!(early.status(), StatusCode::FORBIDDEN);
 
-    let spec = "release = \"app@1\"\nselector = \"true\"\n[[wave]]\nhosts = \"rest\"\n";
-    let mut rollouts = RolloutServiceClient::new(operator.clone());
-    let create = CreateRolloutRequest {
-        spec: spec.to_owned(),
-    };
-    let made = rollouts
-        .create_rollout(create)
-        .await
-        .unwrap()
-        .into_inner()
-        .rollout
-        .unwrap();
-    rollouts
-        .start_rollout(StartRolloutRequest {
-            id: made.id.clone(),
-        })
-        .await
-        .unwrap();
-    let assignment = loop {
-        let desired = agent.hear().await.unwrap().unwrap().desired.unwrap();
-        if let Some(assignment) = desired.assignment {
-            break assignment;
-        }
-    };
-    assert_eq!(
-        (assignment.rollout, assignment.release.as_str()),
-        (made.id, "app@1")
-    );
+    assigned(&port, &mut agent, "app@1").await;
     let cut = get(&port, &identity, &one.path(), Some("bytes=5-9")).await;
     assert!(cut.body() == &one.bytes[5..10], "other bytes");
     let other = get(&port, &identity, &two.path(), None).await;

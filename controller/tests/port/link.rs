@@ -151,7 +151,7 @@ async fn empty_and_oversized_messages_end_the_stream() {
     let mut agent = Agent::attach(port.as_peer(&identity).await, idle())
         .await
         .unwrap();
-    agent.say(LinkRequest { actual: None }).await;
+    agent.say(LinkRequest::default()).await;
     let ended = agent.ends_with().await;
     assert_eq!(ended.code(), Code::InvalidArgument, "{ended}");
 

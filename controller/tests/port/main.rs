@@ -4,10 +4,12 @@
 
 mod access;
 mod artifacts;
+mod clones;
 mod enrolment;
 mod events;
 mod link;
 mod packages;
 mod port;
+mod revocation;
 mod rollouts;
 mod tls;

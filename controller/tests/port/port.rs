@@ -34,9 +34,9 @@ use tonic::{Status, Streaming};
 /// Longest time that a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Life of every certificate.
-const LIFE: Duration = Duration::from_hours(24);
+pub(crate) const LIFE: Duration = Duration::from_hours(24);
 /// Longest release that is taken.
-pub(crate) const MAX_SIZE: u64 = 1 << 20;
+pub(crate) const MAX_SIZE: u64 = 64 << 20;
 
 struct Quiet;
 
@@ -98,6 +98,7 @@ impl Port {
             core: core.clone(),
             artifacts,
             metrics: measured,
+            clock: clock.clone(),
             limits: Limits {
                 connections: 100,
                 keepalive: Duration::from_secs(30),
@@ -226,11 +227,17 @@ pub(crate) struct Agent {
 impl Agent {
     /// Opens the stream and says `actual` first.
     pub(crate) async fn attach(channel: Channel, actual: ActualState) -> Result<Self, Status> {
-        let (says, said) = mpsc::channel(8);
-        let agent = says.send(LinkRequest {
+        let request = LinkRequest {
             actual: Some(actual),
-        });
-        agent.await.unwrap();
+            presence: None,
+        };
+        Self::open(channel, request).await
+    }
+
+    /// The same with another first message.
+    pub(crate) async fn open(channel: Channel, first: LinkRequest) -> Result<Self, Status> {
+        let (says, said) = mpsc::channel(8);
+        says.send(first).await.unwrap();
         let said = tokio_stream::wrappers::ReceiverStream::new(said);
         let mut client = AgentLinkServiceClient::new(channel);
         let hears = client.link(said).await?.into_inner();

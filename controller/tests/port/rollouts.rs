@@ -295,6 +295,7 @@ async fn everything_explains_itself_with_what_can_be_typed() {
     agent
         .say(comber_proto::agent::v1::LinkRequest {
             actual: Some(received),
+            presence: None,
         })
         .await;
     becomes(&mut client, &id, |r| r.outcomes.unwrap().unreached == 0).await;

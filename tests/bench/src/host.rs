@@ -108,6 +108,7 @@ impl Link {
         };
         up.send(LinkRequest {
             actual: Some((&status).into()),
+            presence: None,
         })
         .await?;
         let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
@@ -130,6 +131,7 @@ impl Link {
     async fn send(&mut self) -> Result<()> {
         let message = LinkRequest {
             actual: Some((&self.status).into()),
+            presence: None,
         };
         self.up
             .send(message)

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use comber_test_support::{Network, target_directory};
 
 use crate::Host;
-use crate::script::Script;
+use crate::script::{FleetOptions, Script};
 
 /// Held locked by the process whose fleet it is.
 const OWNER: &str = "owner";
@@ -32,6 +32,11 @@ pub struct Fleet {
 impl Fleet {
     /// Creates and boots so many hosts; the first fleet of all also makes the base tree, which takes a minute.
     pub fn up(count: usize) -> Result<Self> {
+        Self::with(count, &FleetOptions::default())
+    }
+
+    /// The same with options; the first fleet with other packages makes another base tree.
+    pub fn with(count: usize, options: &FleetOptions) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let root = root()?;
         fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
@@ -47,7 +52,7 @@ impl Fleet {
             owner.lock()?;
             owner
         };
-        let script = Script::new(&name, &directory, &root);
+        let script = Script::new(&name, &directory, &root).with(options);
         let mut fleet = Self {
             script,
             directory,

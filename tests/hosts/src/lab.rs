@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use comber_test_support::{Binaries, Comber, Lab, LabOptions, wait};
 
 use crate::agent::{self, Origin};
+use crate::script::FleetOptions;
 use crate::{AGENT_UNIT, Fleet, Host};
 
 /// Long enough for anything that a busy machine does with real hosts; nothing waits for it when all is well.
@@ -25,6 +26,8 @@ pub struct HostLabOptions {
     pub agent: String,
     /// The agents' package; where absent, the binary of this build with the files that packages install.
     pub package: Option<PathBuf>,
+    /// What the hosts have that others have not.
+    pub fleet: FleetOptions,
 }
 
 /// A controller with real hosts.
@@ -43,7 +46,7 @@ impl HostLab {
 
     /// The same with options.
     pub fn with(hosts: usize, options: &HostLabOptions) -> Result<Self> {
-        let this = Self::without_agents(hosts)?;
+        let this = Self::bare(hosts, &options.fleet)?;
         let token = this.lab.token(&["--uses", &hosts.to_string()])?;
         let installed = std::thread::scope(|scope| {
             let install = |host| {
@@ -61,9 +64,13 @@ impl HostLab {
 
     /// So many bare hosts, and a controller that knows none of them.
     pub fn without_agents(hosts: usize) -> Result<Self> {
+        Self::bare(hosts, &FleetOptions::default())
+    }
+
+    fn bare(hosts: usize, options: &FleetOptions) -> Result<Self> {
         // Built before anything is up: it may take minutes.
         Binaries::get()?;
-        let fleet = Fleet::up(hosts)?;
+        let fleet = Fleet::with(hosts, options)?;
         let lab = Lab::with(&LabOptions {
             controller: CONTROLLER.to_owned(),
             directory: None,

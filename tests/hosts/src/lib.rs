@@ -19,6 +19,7 @@ mod lab;
 mod load;
 mod module;
 mod packages;
+mod rpms;
 mod script;
 mod service;
 mod trial;
@@ -34,7 +35,11 @@ pub use lab::{HostLab, HostLabOptions, LONG};
 pub use load::put_under_load;
 pub use module::Page;
 pub use packages::Packages;
+pub use rpms::{RPM_TOOLS, Rpms, prepare_rpm_host, rpm};
+pub use script::FleetOptions;
 pub use service::{Behaviour, SERVICE_UNIT, Service};
-pub use trial::{Cut, Told, Trial, When, at_every_state, at_random_instants, ways_through};
+pub use trial::{
+    Cut, Told, Trial, When, at_every_state, at_random_instants, at_random_instants_of, ways_through,
+};
 pub use trials::{run_trials, soak};
 pub use vendor::{Made, Vendor, Wish};

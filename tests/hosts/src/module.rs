@@ -2,9 +2,9 @@
 //!
 //! The module keeps what was there in its tree and puts it back, each by one synced rename, as modules should. It writes
 //! down every call before it does anything. Invariant: what it wrote down survives a power cut, so that a call which
-//! ran twice is seen.
+//! ran twice in one change is seen.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -41,7 +41,7 @@ esac
 exit 0
 "#;
 
-/// Calls that must not run twice for one version.
+/// Calls that must not run twice in one change.
 const ONCE: [&str; 2] = ["ArtifactInstall", "ArtifactCommit"];
 
 /// Makes releases of it.
@@ -118,20 +118,49 @@ impl Vendor for Page {
             .is_some_and(|ledger| !ledger.broken.is_empty());
         ensure!(left.is_empty() || broken, "of the change is left: {left}");
         let calls = host.read("/var/lib/page.calls").context("no calls")?;
-        let calls = String::from_utf8_lossy(&calls).into_owned();
-        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
-        for call in calls.lines() {
-            *counts.entry(call).or_default() += 1;
-        }
-        let twice = counts
-            .iter()
-            .find(|(call, count)| ONCE.iter().any(|once| call.starts_with(once)) && **count > 1);
-        ensure!(twice.is_none(), "called twice: {twice:?}");
-        Ok(())
+        prove_calls(&String::from_utf8_lossy(&calls))
     }
 
     /// A call of a module that was cut off is never run again.
     fn goes_on(&self) -> bool {
         false
+    }
+}
+
+/// A change that was cut off may be undone and begun anew, with another permit: then its failure path comes first. What may
+/// never be is one of those calls again without that.
+fn prove_calls(calls: &str) -> Result<()> {
+    let mut made: BTreeSet<&str> = BTreeSet::new();
+    for call in calls.lines() {
+        let (word, _) = call.split_once(' ').context("a call without a version")?;
+        match word {
+            // Nothing of an earlier change of that version counts any more.
+            "Cleanup" => made.retain(|other| !is_same_version(other, call)),
+            _ if ONCE.contains(&word) => ensure!(made.insert(call), "called twice: {call}"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_same_version(left: &str, right: &str) -> bool {
+    let version = |call: &str| call.rsplit(' ').next().map(str::to_owned);
+    version(left) == version(right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_may_come_again_only_after_the_end_of_its_change() {
+        let whole = "Download 1\nArtifactInstall 1\nArtifactCommit 1\nCleanup 1\n";
+        let again = "ArtifactInstall 2\nArtifactRollback 2\nArtifactFailure 2\nCleanup 2\nArtifactInstall 2\n";
+        prove_calls(&format!("{whole}{again}")).unwrap();
+        for twice in ["ArtifactInstall 1\n", "ArtifactCommit 1\n"] {
+            let calls = format!("{twice}ArtifactRollback 1\nCleanup 2\n{twice}");
+            let error = prove_calls(&calls).unwrap_err().to_string();
+            assert_eq!(error, format!("called twice: {}", twice.trim()));
+        }
     }
 }

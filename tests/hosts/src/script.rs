@@ -18,6 +18,16 @@ pub(crate) struct Script {
     fleet: String,
     directory: PathBuf,
     cache: PathBuf,
+    options: FleetOptions,
+}
+
+/// What the hosts of a fleet have that others have not.
+#[derive(Debug, Clone, Default)]
+pub struct FleetOptions {
+    /// Packages of Debian beside those of every host.
+    pub more: Vec<&'static str>,
+    /// The size of each host's disk, as `truncate` takes it; 2 GB where empty.
+    pub disk: &'static str,
 }
 
 impl Script {
@@ -27,6 +37,15 @@ impl Script {
             fleet: fleet.to_owned(),
             directory: directory.to_owned(),
             cache: cache.to_owned(),
+            options: FleetOptions::default(),
+        }
+    }
+
+    /// The same for hosts with those options.
+    pub(crate) fn with(self, options: &FleetOptions) -> Self {
+        Self {
+            options: options.clone(),
+            ..self
         }
     }
 
@@ -43,6 +62,8 @@ impl Script {
             .env("FLEET", &self.fleet)
             .env("FLEET_DIR", &self.directory)
             .env("FLEET_CACHE", &self.cache)
+            .env("FLEET_MORE", self.options.more.join(" "))
+            .env("FLEET_DISK", self.options.disk)
             .stdin(Stdio::null());
         command
     }

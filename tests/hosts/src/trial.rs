@@ -122,23 +122,26 @@ pub fn at_every_state(cut: Cut, times: u32) -> Vec<Trial> {
 
 /// So many trials at instants by chance from the rollout's begin to about its end, all kinds of releases in turn.
 pub fn at_random_instants(cut: Cut, times: u32) -> Vec<Trial> {
-    let kinds = [
-        Wish::GOOD,
-        Wish::BAD,
-        Wish {
-            reboot: true,
-            ..Wish::GOOD
-        },
-        Wish {
-            reboot: true,
-            ..Wish::BAD
-        },
-    ];
-    let kinds = kinds.into_iter().cycle().zip(0..times);
-    let trial = |(wish, _)| Trial {
-        wish,
-        when: by_chance(&wish),
-        cut,
+    let with_reboot = |wish: Wish| Wish {
+        reboot: true,
+        ..wish
+    };
+    let (good, bad) = (Wish::GOOD, Wish::BAD);
+    let kinds = [good, bad, with_reboot(good), with_reboot(bad)];
+    let kinds = kinds.map(|wish| (wish, Duration::from_millis(lasts(&wish))));
+    at_random_instants_of(&kinds, cut, times)
+}
+
+/// The same with these kinds of releases in turn, each with about how long it takes: instants are spread over that.
+pub fn at_random_instants_of(kinds: &[(Wish, Duration)], cut: Cut, times: u32) -> Vec<Trial> {
+    let kinds = kinds.iter().cycle().zip(0..times);
+    let trial = |((wish, lasts), _): (&(Wish, Duration), u32)| {
+        let most = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+        Trial {
+            wish: *wish,
+            when: When::After(Duration::from_millis(comber_e2e::chance(most))),
+            cut,
+        }
     };
     kinds.map(trial).collect()
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use comber_e2e::{assert_outcomes, chance, has, is};
+use comber_e2e::{assert_outcomes, has, is};
 use comber_hosts::{
-    Cut, Host, HostLab, LONG, Packages, Trial, Vendor as _, When, Wish, at_every_state,
+    Cut, Host, HostLab, LONG, Packages, Vendor as _, Wish, at_every_state, at_random_instants_of,
     put_under_load, run_trials, soak,
 };
 
@@ -17,21 +17,12 @@ const HOSTS: usize = 4;
 const PROGRAM: [&str; 2] = ["jq", "libjq1"];
 const NEEDED: &str = "libonig5";
 
-/// About how long the package manager needs once and twice on a busy machine, in milliseconds: instants are spread over that.
-const LASTS: [u64; 2] = [5000, 9000];
-
-/// So many trials at instants by chance from the rollout's begin to about its end; of two releases one goes back.
-fn all_along(cut: Cut, times: u32) -> Vec<Trial> {
-    let kinds = [(Wish::GOOD, LASTS[0]), (Wish::BAD, LASTS[1])]
-        .into_iter()
-        .cycle();
-    let trial = |((wish, lasts), _)| Trial {
-        wish,
-        when: When::After(Duration::from_millis(chance(lasts))),
-        cut,
-    };
-    kinds.zip(0..times).map(trial).collect()
-}
+/// About how long the package manager needs on a busy machine, once for a good release and twice for one that goes back:
+/// instants are spread over that.
+const KINDS: [(Wish, Duration); 2] = [
+    (Wish::GOOD, Duration::from_secs(5)),
+    (Wish::BAD, Duration::from_secs(9)),
+];
 
 /// The two newest versions that Debian's archive has of a package, the older one first; none where it has one only.
 fn versions(package: &str) -> Option<[String; 2]> {
@@ -196,7 +187,7 @@ fn the_agent_is_killed_at_every_state_of_a_package_change() {
 fn power_is_cut_at_random_instants_of_a_package_change_under_load() {
     let lab = HostLab::new(HOSTS).unwrap();
     put_under_load(&lab).unwrap();
-    let trials = all_along(Cut::Power, soak(10, 100));
+    let trials = at_random_instants_of(&KINDS, Cut::Power, soak(10, 100));
     run_trials(&lab, &Packages::default(), trials).unwrap();
 }
 
@@ -205,6 +196,6 @@ fn power_is_cut_at_random_instants_of_a_package_change_under_load() {
 fn the_agent_is_killed_at_random_instants_of_a_package_change_under_load() {
     let lab = HostLab::new(HOSTS).unwrap();
     put_under_load(&lab).unwrap();
-    let trials = all_along(Cut::Agent, soak(10, 100));
+    let trials = at_random_instants_of(&KINDS, Cut::Agent, soak(10, 100));
     run_trials(&lab, &Packages::default(), trials).unwrap();
 }

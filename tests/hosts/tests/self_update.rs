@@ -7,12 +7,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use comber_e2e::{has, is};
 use comber_hosts::{
     AGENT_UNIT, Cut, Host, HostLab, LONG, Made, STATE_DIR, Trial, Vendor, Wish, at_every_state,
-    at_random_instants, run_trials, soak,
+    at_random_instants_of, run_trials, soak,
 };
 use comber_test_support::wait;
 use serde_json::Value;
@@ -23,6 +24,12 @@ const RUN: &str = "exec /usr/bin/comber-agent \"$@\"";
 const CRASHES: &str = "me=$$; { sleep 2.5; kill -9 $me; } &\nexec /usr/bin/comber-agent \"$@\"";
 const CANNOT_CONNECT: &str = "echo 'controller = \"https://controller:1\"' >/run/other.toml\n\
      exec /usr/bin/comber-agent --config /run/other.toml \"$@\"";
+
+/// About how long an update takes: the new agent must be well for four seconds, and a bad one fails its check for five.
+const KINDS: [(Wish, Duration); 2] = [
+    (Wish::GOOD, Duration::from_secs(7)),
+    (Wish::BAD, Duration::from_secs(9)),
+];
 
 /// Publishes a version of the agent; `data` is more of its bytes.
 fn publish(lab: &HostLab, version: &str, script: &str, check: &str, data: &[u8]) -> Result<()> {
@@ -291,6 +298,14 @@ fn the_agent_is_killed_in_every_state_of_the_machine() {
 #[ignore = "needs root and real hosts"]
 fn power_is_cut_at_random_instants() {
     let lab = HostLab::new(2).unwrap();
-    let trials = possible(at_random_instants(Cut::Power, soak(10, 100)));
+    let trials = at_random_instants_of(&KINDS, Cut::Power, soak(6, 100));
+    run_trials(&lab, &Agents::default(), trials).unwrap();
+}
+
+#[test]
+#[ignore = "needs root and real hosts"]
+fn the_agent_is_killed_at_random_instants() {
+    let lab = HostLab::new(2).unwrap();
+    let trials = at_random_instants_of(&KINDS, Cut::Agent, soak(4, 100));
     run_trials(&lab, &Agents::default(), trials).unwrap();
 }

@@ -129,6 +129,8 @@ impl Fleet {
                 retired_at: None,
                 certificate: Digest([0; 32]),
                 certificates_since: now,
+                barred: None,
+                issued: Vec::new(),
             };
             let view = HostView::new(host, Link::Down { since: now });
             fleet.controller.input.hosts.insert(id.clone(), view);

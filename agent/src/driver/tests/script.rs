@@ -1,7 +1,7 @@
 //! Hands and a disk that do what a test wrote down.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(super) enum Reply {
     Hang,
     /// Well, once the test says so.
     Wait,
+    /// Never; once the test says so it only waits for the end of the agent.
+    Leave,
 }
 
 /// What the test and the driver share.
@@ -32,6 +34,8 @@ pub(super) struct Script {
     pub(super) replies: Arc<Mutex<BTreeMap<&'static str, VecDeque<Reply>>>>,
     pub(super) calls: mpsc::UnboundedSender<String>,
     pub(super) go: Arc<tokio::sync::Notify>,
+    /// Whether what is in hand only waits for the end of the agent.
+    pub(super) is_leaving: Arc<AtomicBool>,
     pub(super) file: LedgerFile,
     /// Saves that fail before one succeeds again.
     pub(super) broken_saves: Arc<AtomicU32>,
@@ -75,6 +79,11 @@ impl Script {
             }
             Reply::Hang => std::future::pending().await,
             Reply::Wait => self.go.notified().await,
+            Reply::Leave => {
+                self.go.notified().await;
+                self.is_leaving.store(true, Ordering::SeqCst);
+                std::future::pending().await
+            }
         }
         dropped.ended = true;
         Ok(())
@@ -108,7 +117,7 @@ impl Effects for Script {
     async fn note(&self, _: &Change, _: &Moment) -> Result<Noted, Failure> {
         match self.reply("note") {
             Reply::Good => Ok(Noted::Ready),
-            Reply::Bad | Reply::Hang | Reply::Wait => Ok(Noted::Lapsed),
+            Reply::Bad | Reply::Hang | Reply::Wait | Reply::Leave => Ok(Noted::Lapsed),
         }
     }
 
@@ -139,6 +148,10 @@ impl Effects for Script {
 
     async fn cleanup(&self, _: &ReleaseName, keep: &[Version]) {
         let _ = self.calls.send(format!("cleanup but {}", keep.len()));
+    }
+
+    fn ends_with_agent(&self) -> bool {
+        self.is_leaving.load(Ordering::SeqCst)
     }
 }
 

@@ -6,11 +6,11 @@
 //! [`Tools::change`] is dropped or fails, the run was told to end, and [`Tools::settle`] returns only once none is left.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::error::PackageError;
-use crate::exec::{Exec, ExecError, Printed, Run};
+use crate::exec::{Exec, ExecError, Printed, Run, tool};
 use crate::surroundings::Variables;
 
 /// The unit in which a change runs.
@@ -161,9 +161,8 @@ impl Drop for StopUnit {
         }
         // Only asks, so it takes milliseconds; whoever comes next waits for the end. That it fails means that systemd
         // does not answer, and then nobody can do more: the unit's own timeout ends it.
-        let _ = Command::new("systemctl")
+        let _ = tool("systemctl")
             .args(["stop", "--no-block", UNIT])
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();

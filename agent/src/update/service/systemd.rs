@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use comber_runtime::clock::Clock;
 
 use super::{Look, Service, ServiceError, await_release, run};
+use crate::exec::tool;
 use crate::lock::Lock;
 
 /// systemd kills what does not end by itself; the lock then goes with the process.
@@ -181,11 +182,8 @@ pub(super) fn capture(arguments: &[&str]) -> Result<String, ServiceError> {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new("systemctl");
-    command
-        .arg("--no-ask-password")
-        .args(arguments)
-        .stdin(Stdio::null());
+    let mut command = tool("systemctl");
+    command.arg("--no-ask-password").args(arguments);
     command
 }
 

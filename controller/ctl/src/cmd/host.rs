@@ -1,13 +1,13 @@
-//! `comber host list|show|packages|label|retire`: the inventory.
+//! `comber host list|show|packages|label|revoke|resolve|retire`: the inventory.
 //!
-//! Invariant: retiring asks first; labelling says exactly which hosts are different now.
+//! Invariant: revoking and retiring ask first; labelling says exactly which hosts are different now.
 
 use std::collections::HashMap;
 
 use clap::{Args, Subcommand};
 use comber_proto::host::v1::{
     GetHostRequest, Host, LabelHostsRequest, ListHostsRequest, ListPackagesRequest,
-    ListPackagesResponse, RetireHostRequest,
+    ListPackagesResponse, ResolveHostRequest, RetireHostRequest, RevokeHostRequest,
 };
 
 use super::promised;
@@ -22,7 +22,7 @@ const PAGE: u32 = 1000;
 /// Tries to read a list of packages whole while it changes.
 const WHOLE_TRIES: usize = 3;
 
-/// Lists, labels and retires hosts.
+/// Lists, labels, revokes and retires hosts.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:
   comber host list --selector 'labels.role == \"web\"'")]
@@ -35,6 +35,10 @@ pub(crate) enum HostCommand {
     Packages(PackagesArgs),
     /// Set and remove labels
     Label(LabelArgs),
+    /// Refuse a host's certificates until it is enrolled again
+    Revoke(RevokeArgs),
+    /// Let a host in again that was taken for a clone
+    Resolve(ResolveArgs),
     /// Take a host out of the fleet
     Retire(RetireArgs),
 }
@@ -105,6 +109,37 @@ pub(crate) struct LabelArgs {
     selector: String,
 }
 
+/// Refuses every certificate of a host and ends its connections, at once. It stays in the fleet, and is let in when it is
+/// enrolled again with a new token.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  comber host revoke web-1
+  comber host revoke web-1 --reason 'disk was stolen' --yes")]
+pub(crate) struct RevokeArgs {
+    host: String,
+    /// Why, for events and lists
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    reason: String,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// Lets a host in again that was barred because two machines seemed to hold its key. Do it only where you know that one
+/// machine holds it; else enrol both again, each with a token and a name of its own.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  comber host resolve web-1")]
+pub(crate) struct ResolveArgs {
+    host: String,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
 /// Takes a host out of the fleet: its stream ends and its certificate is refused from now on.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -122,6 +157,8 @@ pub(crate) async fn run(command: HostCommand, session: &Session) -> Outcome<()> 
         HostCommand::Show(args) => show(args, session).await,
         HostCommand::Packages(args) => packages(args, session).await,
         HostCommand::Label(args) => label(args, session).await,
+        HostCommand::Revoke(args) => revoke(args, session).await,
+        HostCommand::Resolve(args) => resolve(args, session).await,
         HostCommand::Retire(args) => retire(args, session).await,
     }
 }
@@ -253,6 +290,48 @@ fn label_request(args: LabelArgs) -> Outcome<LabelHostsRequest> {
             remove,
         }),
     }
+}
+
+async fn revoke(args: RevokeArgs, session: &Session) -> Outcome<()> {
+    let client = session.client().await?;
+    let question = format!(
+        "Revoke {}? It is cut off until it is enrolled again.",
+        args.host
+    );
+    session.screen.confirm(args.confirm.yes, &question)?;
+    let doing = "revoke the host";
+    let request = RevokeHostRequest {
+        id: args.host,
+        reason: args.reason,
+    };
+    let answer = client.answered(doing, client.hosts().revoke_host(request).await)?;
+    let host = promised(doing, answer.host)?;
+    session.screen.show(
+        || json::Host::from(&host),
+        |_| {
+            format!(
+                "{} is revoked; to let it in, enrol it again with a new token\n",
+                host.id
+            )
+        },
+    )
+}
+
+async fn resolve(args: ResolveArgs, session: &Session) -> Outcome<()> {
+    let client = session.client().await?;
+    let question = format!(
+        "Let {} in again? Only where one machine alone holds its key.",
+        args.host
+    );
+    session.screen.confirm(args.confirm.yes, &question)?;
+    let doing = "let the host in again";
+    let request = ResolveHostRequest { id: args.host };
+    let answer = client.answered(doing, client.hosts().resolve_host(request).await)?;
+    let host = promised(doing, answer.host)?;
+    session.screen.show(
+        || json::Host::from(&host),
+        |_| format!("{} is let in again\n", host.id),
+    )
 }
 
 async fn retire(args: RetireArgs, session: &Session) -> Outcome<()> {

@@ -3,6 +3,7 @@
 //! Invariant: a command that changes something says in its result what it changed.
 
 pub(crate) mod budget;
+pub(crate) mod certificate;
 pub(crate) mod completion;
 pub(crate) mod context;
 pub(crate) mod events;

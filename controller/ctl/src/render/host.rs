@@ -3,7 +3,7 @@
 //! Pure. Invariant: a host that is not connected is always marked as such.
 
 use comber_proto::agent::v1::{ActualState, AgentState, Facts};
-use comber_proto::host::v1::{GetHostResponse, Host};
+use comber_proto::host::v1::{Bar, BarReason, GetHostResponse, Host};
 use comber_proto::rollout::v1::Member;
 
 use super::outcomes::outcome_paint;
@@ -186,6 +186,7 @@ fn about(view: &View, host: &Host) -> String {
         &[
             ("link", link),
             ("retired", retired),
+            ("barred", barred(view, host)),
             ("state", agent_word(actual).to_owned()),
             ("runs", runs(actual)),
             ("shall run", desired(host)),
@@ -207,6 +208,22 @@ fn about(view: &View, host: &Host) -> String {
             ("enrolled", view.ago(host.enrolled_at)),
         ],
     )
+}
+
+/// Why it is let in no more, in a word; empty where it is let in.
+pub(crate) fn bar_word(host: &Host) -> &'static str {
+    match host.bar.as_ref().map(Bar::reason) {
+        None => "",
+        Some(BarReason::Unspecified) => "barred",
+        Some(BarReason::Revoked) => "revoked",
+        Some(BarReason::Cloned) => "cloned",
+    }
+}
+
+fn barred(view: &View, host: &Host) -> String {
+    host.bar.as_ref().map_or_else(String::new, |bar| {
+        format!("{}, {}", bar.detail, view.ago(bar.since))
+    })
 }
 
 /// `/ 480.0 GB (120.0 GB free)`.
@@ -245,6 +262,9 @@ fn packages(host: &Host) -> String {
 fn link(view: &View, host: &Host) -> Cell {
     if host.retired_at.is_some() {
         return cell(Paint::Faint, "retired");
+    }
+    if host.bar.is_some() {
+        return cell(Paint::Bad, bar_word(host));
     }
     match (host.connected, host.link_since.is_some()) {
         (true, _) => cell(Paint::Good, "up"),

@@ -2,7 +2,7 @@
 //!
 //! Pure. Invariant: every hold that the controller names is shown in the controller's own words.
 
-use comber_proto::host::v1::{ExplainHostResponse, Host, HostExplanation};
+use comber_proto::host::v1::{BarReason, ExplainHostResponse, Host, HostExplanation};
 use comber_proto::rollout::v1::{ExplainRolloutResponse, Hold, Rollout, RolloutState, WaveHolds};
 
 use super::host::{outcome_word, told};
@@ -126,6 +126,23 @@ fn link_sentence(view: &View, host: &Host) -> String {
     } else {
         state
     };
+    if let Some(bar) = &host.bar {
+        let remedy = match bar.reason() {
+            BarReason::Cloned => format!(
+                "enrol each machine again with a token and a name of its own, or, where one machine alone holds the key: \
+                 comber host resolve {}",
+                host.id
+            ),
+            BarReason::Revoked | BarReason::Unspecified => {
+                "enrol it again with a token of: comber token create".to_owned()
+            }
+        };
+        return format!(
+            "it is let in no more, {}: {}; {remedy}",
+            view.ago(bar.since),
+            bar.detail
+        );
+    }
     match (host.connected, host.link_since.is_some()) {
         (true, _) => format!(
             "connected for {}; agent: {state}",

@@ -135,6 +135,7 @@ impl enrolment::enrolment_service_server::EnrolmentService for Fake {
     unscripted! {
         create_token(enrolment::CreateTokenRequest) -> enrolment::CreateTokenResponse;
         list_tokens(enrolment::ListTokensRequest) -> enrolment::ListTokensResponse;
+        revoke_certificate(enrolment::RevokeCertificateRequest) -> enrolment::RevokeCertificateResponse;
         revoke_token(enrolment::RevokeTokenRequest) -> enrolment::RevokeTokenResponse;
     }
 }
@@ -164,6 +165,8 @@ impl host::host_service_server::HostService for Fake {
     unscripted! {
         label_hosts(host::LabelHostsRequest) -> host::LabelHostsResponse;
         retire_host(host::RetireHostRequest) -> host::RetireHostResponse;
+        revoke_host(host::RevokeHostRequest) -> host::RevokeHostResponse;
+        resolve_host(host::ResolveHostRequest) -> host::ResolveHostResponse;
         explain_host(host::ExplainHostRequest) -> host::ExplainHostResponse;
         list_packages(host::ListPackagesRequest) -> host::ListPackagesResponse;
     }

@@ -69,6 +69,8 @@ impl World {
             retired_at: None,
             certificate: Digest([0; 32]),
             certificates_since: self.now,
+            barred: None,
+            issued: Vec::new(),
         };
         let agent = Agent::new(self.now);
         let mut view = HostView::new(host, Link::Up { since: self.now });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comber_model::packages::{Package, PackageSummary};
 use comber_model::rollout::{Member, MemberState, Outcome, RollBack};
 use comber_model::wire::time::to_timestamp;
-use comber_model::{Link, Version};
+use comber_model::{BarReason, Barred, Link, Version};
 use comber_planner::{HostView, PlanInput};
 use comber_proto::enrolment::v1 as enrolment;
 use comber_proto::host::v1 as wire;
@@ -33,6 +33,20 @@ pub(in crate::api) fn host(view: &HostView) -> wire::Host {
         desired_rollout: assignment.map_or_else(String::new, |a| a.rollout.to_string()),
         desired_release: assignment.map_or_else(String::new, |a| a.release.to_string()),
         packages: host.packages.map(package_summary),
+        bar: host.barred.as_ref().map(bar),
+    }
+}
+
+/// Why a host is let in no more.
+fn bar(barred: &Barred) -> wire::Bar {
+    let reason = match barred.reason {
+        BarReason::Revoked => wire::BarReason::Revoked,
+        BarReason::Cloned => wire::BarReason::Cloned,
+    };
+    wire::Bar {
+        since: Some(to_timestamp(barred.since)),
+        reason: reason.into(),
+        detail: barred.detail.clone(),
     }
 }
 

@@ -88,6 +88,8 @@ fn with(members: Vec<Member>, change: impl FnOnce(&mut Rollout)) -> (PlanInput, 
             retired_at: None,
             certificate: Digest([1; 32]),
             certificates_since: at(1),
+            barred: None,
+            issued: Vec::new(),
         };
         let link = Link::Up { since: at(1) };
         input.hosts.insert(id.clone(), HostView::new(host, link));

@@ -4,20 +4,25 @@
 //! which installing the wanted one once more makes one again. rpm cannot rebuild a package from what is installed; the file
 //! of what is replaced must be had before. Invariant: nothing is downloaded during a change.
 
+mod hold;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::deb::Plan;
 use super::error::PackageError;
 use super::file::{self, PackageFile};
+use super::lock;
 use super::state::{Database, Key, Present, Status, Want, Way};
 use super::tools::{Tools, one_line, words};
+use crate::exec::{ExecError, tool};
 
 /// Where the database is: of old, in newer distributions, and where Debian's rpm has its own.
 const DATABASES: [&str; 3] = ["var/lib/rpm", "usr/lib/sysimage/rpm", "root/.rpmdb"];
 /// Seconds after which a look at the database is given up.
 const LOOK_MAX: &str = "60";
+/// What rpm says where somebody else holds its lock.
+const LOCKED: &str = "can't create transaction lock";
 /// Packages of which a host has several versions by design.
 const MANY: [&str; 2] = ["gpg-pubkey", "kernel"];
 
@@ -51,10 +56,9 @@ impl Rpm {
 
     pub(super) fn database(&self, native: &str) -> Result<Database, PackageError> {
         let asked = self.rpm(&["-qa", "--qf", "%{NAME}\\t%{EVR}\\t%{ARCH}\\n"]);
-        let said = Command::new("timeout")
+        let said = tool("timeout")
             .arg(LOOK_MAX)
             .args(&asked)
-            .stdin(Stdio::null())
             .output()
             .map_err(|source| PackageError::Read {
                 path: self.tools.root.join(DATABASES[0]),
@@ -71,7 +75,7 @@ impl Rpm {
             ..Database::default()
         };
         take(&String::from_utf8_lossy(&said.stdout), &mut database);
-        self.hold(&mut database);
+        hold::mark(&self.tools.root, &mut database);
         Ok(database)
     }
 
@@ -267,31 +271,23 @@ impl Rpm {
             }
         }
         if remove.len() > nothing {
-            self.tools.change(&remove).await?;
+            self.change(&remove).await?;
         }
         if install.len() > none {
-            self.tools.change(&install).await?;
+            self.change(&install).await?;
         }
         Ok(())
     }
 
-    /// Packages that dnf's plugin `versionlock` names.
-    fn hold(&self, database: &mut Database) {
-        let file = self.tools.root.join("etc/dnf/plugins/versionlock.list");
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let locked: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.starts_with('#'))
-            .collect();
-        for (key, present) in &mut database.packages {
-            // `name-epoch:version-release.arch`; the version may be a pattern.
-            let names = |line: &&str| {
-                line.strip_prefix(&key.name)
-                    .and_then(|rest| rest.strip_prefix('-'))
-                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '*'))
-            };
-            present.held = locked.iter().any(|line| names(line) || *line == key.name);
+    /// rpm waits for its lock only where a person watches it. It was free when it was looked at before; somebody came in
+    /// between.
+    async fn change(&self, words: &[String]) -> Result<(), PackageError> {
+        match self.tools.change(words).await {
+            Err(PackageError::Run(ExecError::Failed { output, .. })) if output.contains(LOCKED) => {
+                lock::wait(&self.locks(), self.tools.timeout).await?;
+                self.tools.change(words).await
+            }
+            ran => ran,
         }
     }
 

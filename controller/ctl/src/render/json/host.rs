@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::packages::PackageSummary;
 use super::rollout::Member;
 use super::{filled, moment};
-use crate::render::host::agent_word;
+use crate::render::host::{agent_word, bar_word};
 
 /// A host.
 #[derive(Debug, Serialize)]
@@ -26,8 +26,17 @@ pub(crate) struct Host {
     desired_generation: u64,
     enrolled_at: Option<String>,
     retired_at: Option<String>,
+    bar: Option<Bar>,
     facts: Option<Facts>,
     packages: Option<PackageSummary>,
+}
+
+/// Why a host is let in no more.
+#[derive(Debug, Serialize)]
+struct Bar {
+    reason: Option<String>,
+    since: Option<String>,
+    detail: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -120,6 +129,11 @@ impl From<&wire::Host> for Host {
             desired_generation: host.desired_generation,
             enrolled_at: moment(host.enrolled_at),
             retired_at: moment(host.retired_at),
+            bar: host.bar.as_ref().map(|bar| Bar {
+                reason: filled(bar_word(host)),
+                since: moment(bar.since),
+                detail: bar.detail.clone(),
+            }),
             facts: host.facts.as_ref().map(Facts::from),
             packages: host.packages.as_ref().map(PackageSummary::from),
         }
