@@ -15,7 +15,7 @@ use crate::{Amount, BudgetName, Invalid, Labels, labels};
 pub const BUDGETS_MAX: usize = 100;
 /// Most locks at once: far more hosts than any budget lets be down, and few enough to be kept in memory.
 pub const LOCKS_MAX: usize = 10_000;
-/// Longest id and longest group of a lock in bytes; FleetLock's ids are 32 hexadecimal digits.
+/// Longest id and longest group of a lock in bytes; `FleetLock`'s ids are 32 hexadecimal digits.
 pub const LOCK_TEXT_MAX: usize = 128;
 /// Longest reason in bytes.
 const REASON_MAX: usize = 200;
