@@ -1,4 +1,4 @@
-//! FleetLock v1: hosts without agent (Fedora CoreOS with Zincati, for example) ask here before they reboot, and wait as
+//! `FleetLock` v1: hosts without agent (Fedora `CoreOS` with Zincati, for example) ask here before they reboot, and wait as
 //! hosts with one do, by the same budgets.
 //!
 //! A listener of its own, off unless it is configured: the protocol knows no client certificates. It serves two paths,

@@ -373,40 +373,49 @@ impl fmt::Display for Hold {
                 f,
                 "its time zone {zone:?} is not known, so no window of it is; set one with: comber host label HOST timezone=Europe/Berlin"
             ),
-            Self::DisruptionBudget {
-                budget,
-                domain,
-                down,
-                max,
-                limit,
-                who,
-            } => {
-                write!(
-                    f,
-                    "budget {budget}, {domain}: {down} down, at most {limit} ({max}) may be: {}",
-                    who.join(", ")
-                )?;
-                let more = down.saturating_sub(u32::try_from(who.len()).unwrap_or(u32::MAX));
-                if more > 0 {
-                    write!(f, ", {more} more")?;
-                }
-                Ok(())
+            Self::DisruptionBudget { .. } | Self::Spread { .. } | Self::AfterRollout { .. } => {
+                self.others(f)
             }
-            Self::Spread { domain, down, max } => write!(
+        }
+    }
+}
+
+impl Hold {
+    /// The holds that others than the rollout itself are behind.
+    fn others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::DisruptionBudget {
+            budget,
+            domain,
+            down,
+            max,
+            limit,
+            who,
+        } = self
+        {
+            let names = who.join(", ");
+            write!(
+                f,
+                "budget {budget}, {domain}: {down} down, at most {limit} ({max}) may be: {names}"
+            )?;
+            let more = down.saturating_sub(u32::try_from(who.len()).unwrap_or(u32::MAX));
+            if more > 0 {
+                write!(f, ", {more} more")?;
+            }
+        }
+        if let Self::Spread { domain, down, max } = self {
+            write!(
                 f,
                 "{domain}: {down} down for this rollout, at most {max} may be"
-            ),
-            Self::AfterRollout { rollout, state } => match state {
-                Some(state) => write!(
-                    f,
-                    "rollout {rollout} must be completed first; it is {state}"
-                ),
-                None => write!(
-                    f,
-                    "rollout {rollout} must be completed first, and there is none of that number"
-                ),
-            },
+            )?;
         }
+        if let Self::AfterRollout { rollout, state } = self {
+            write!(f, "rollout {rollout} must be completed first")?;
+            match state {
+                Some(state) => write!(f, "; it is {state}")?,
+                None => f.write_str(", and there is none of that number")?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use comber_model::disruption::{DisruptionBudget, Lock, LockGroup, LockId};
+use comber_model::packages::Versions;
 use comber_model::selector::{Selector, Subject};
 use comber_model::{AgentState, BudgetName, Hold, Host, HostId};
 use jiff::Timestamp;
@@ -102,7 +103,7 @@ impl Book {
             return None;
         }
         if let Reach::Those(selector) = &self.reach {
-            let subject = subject.get_or_insert_with(|| Subject::new(host, &Default::default()));
+            let subject = subject.get_or_insert_with(|| Subject::new(host, &Versions::default()));
             if !selector.selects(subject) {
                 return None;
             }

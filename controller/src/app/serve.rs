@@ -80,10 +80,6 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
 
     let listener = bind(settings.listen, "listen").await?;
     let scraped = bind(settings.metrics.listen, "metrics.listen").await?;
-    let locks = match settings.fleet_lock.listen {
-        Some(address) => Some(bind(address, "fleet_lock.listen").await?),
-        None => None,
-    };
     let certificate = certificate(settings, &ca, &clock)?;
     let tls = tls::server(certificate.served(), &[ca.certificate().clone()], &clock)?;
     let lives = CertificateLives {
@@ -109,12 +105,7 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         &shutdown,
         metrics::serve(scraped, registry.seal(), shutdown.clone()),
     );
-    if let Some(listener) = locks {
-        let tls = settings.fleet_lock.tls.then_some(tls.as_ref());
-        let server = FleetLock::new(core.clone(), tls);
-        let served = fleet_lock::serve(listener, server, shutdown.clone());
-        task::spawn("fleet lock", &shutdown, served);
-    }
+    give_locks(settings, &core, &tls, &shutdown).await?;
     task::spawn(
         "store watch",
         &shutdown,
@@ -244,6 +235,23 @@ async fn pin_root(settings: &ControllerSettings, core: &Core, clock: &Clock) -> 
 async fn bind(address: std::net::SocketAddr, key: &str) -> Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("cannot listen on {address} ({key}); is it in use?"))
+}
+
+/// Answers hosts without agent, where that is configured.
+async fn give_locks(
+    settings: &ControllerSettings,
+    core: &Core,
+    tls: &rustls::ServerConfig,
+    shutdown: &Shutdown,
+) -> Result<()> {
+    let Some(address) = settings.fleet_lock.listen else {
+        return Ok(());
+    };
+    let listener = bind(address, "fleet_lock.listen").await?;
+    let locks = FleetLock::new(core.clone(), settings.fleet_lock.tls.then_some(tls));
+    let giving = fleet_lock::serve(listener, locks, shutdown.clone());
+    task::spawn("fleet lock", shutdown, giving);
+    Ok(())
 }
 
 fn certificate(

@@ -103,7 +103,7 @@ impl<'a> After<'a> {
         };
         for member in self.changed(id) {
             let old = self.old_member(id, &member.host);
-            if Some(member).filter(is_meant).is_some() {
+            if is_meant(&member) {
                 outcomes.add(member.outcome());
             }
             if let Some(old) = old.filter(is_meant) {

@@ -15,8 +15,11 @@ use crate::{HostView, fence};
 
 pub(crate) fn run(scratch: &mut Scratch<'_>) {
     let bound = bound_hosts(scratch);
-    use RolloutState as S;
-    let ids = scratch.rollouts_in(&[S::Running, S::Completed, S::RollingBack]);
+    let ids = scratch.rollouts_in(&[
+        RolloutState::Running,
+        RolloutState::Completed,
+        RolloutState::RollingBack,
+    ]);
     for id in scratch.by_urgency(ids) {
         for host in scratch.attention(id).iter().copied() {
             let Some(view) = scratch.host(host) else {

@@ -562,13 +562,15 @@ fn assert_within_budgets(world: &World, plan: &Plan, host: &HostId) {
         members.any(|member| may_use(member.grant))
     };
     // A permit that is given back, as an attempt that ended does, is one no more.
-    let has_permit = |host: &HostId| {
+    let may_still_go = |host: &HostId| {
         rollouts.iter().any(|(id, view)| {
             let new = plan
                 .members
                 .iter()
                 .find(|(of, m)| of == id && m.host == *host);
-            let member = new.map(|(_, member)| member).or(view.members.get(host));
+            let member = new
+                .map(|(_, member)| member)
+                .or_else(|| view.members.get(host));
             member.is_some_and(|member| may_use(member.grant))
         })
     };
@@ -583,7 +585,10 @@ fn assert_within_budgets(world: &World, plan: &Plan, host: &HostId) {
             .iter()
             .filter(|(_, view)| view.host.retired_at.is_none());
         let all: Vec<&HostId> = all.map(|(id, _)| id).filter(|id| in_domain(id)).collect();
-        let down = all.iter().filter(|id| is_out(id) || has_permit(id)).count();
+        let down = all
+            .iter()
+            .filter(|id| is_out(id) || may_still_go(id))
+            .count();
         let locks = world.input.hosts.locks().values();
         let locks = locks
             .filter(|l| budget.by.is_none() || l.group.as_str() == rack(host))
