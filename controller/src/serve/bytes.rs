@@ -19,6 +19,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
@@ -81,7 +82,7 @@ async fn respond(
     if let Some(name) = path.strip_prefix(METADATA) {
         must_get(request)?;
         let world = server.core.read().await;
-        let reader = reader(&world, peer, request)?;
+        let reader = reader(&world, peer, request, server.core.now())?;
         return metadata(&world, &reader, name, request.method());
     }
     let digest = path
@@ -96,7 +97,11 @@ async fn respond(
     must_get(request)?;
     {
         let world = server.core.read().await;
-        may_read(&world, &reader(&world, peer, request)?, digest)?;
+        may_read(
+            &world,
+            &reader(&world, peer, request, server.core.now())?,
+            digest,
+        )?;
     }
     let missing = || text(StatusCode::NOT_FOUND, "there is no such artifact\n");
     let path = server.artifacts.path(digest).ok_or_else(missing)?;
@@ -228,8 +233,9 @@ fn reader(
     world: &World,
     peer: &Peer,
     request: &Request<Incoming>,
+    now: Timestamp,
 ) -> Result<Reader, Response<Body>> {
-    access::reader(world, peer, request.headers(), world.now()).map_err(|status| {
+    access::reader(world, peer, request.headers(), now).map_err(|status| {
         let code = match status.code() {
             tonic::Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             _ => StatusCode::FORBIDDEN,
