@@ -7,9 +7,10 @@ use std::time::Duration;
 use comber_machine::{Answer, Epoch, Event};
 use comber_model::assignment::Desired;
 use comber_model::calendar::{Freeze, FreezeTime, ZoneChoice};
+use comber_model::disruption::DisruptionBudget;
 use comber_model::rollout::{Rollout, RolloutSpec, RolloutState};
 use comber_model::{
-    Digest, Facts, Generation, HostId, HostStatus, Labels, Link, RolloutId, Version,
+    Amount, Digest, Facts, Generation, HostId, HostStatus, Labels, Link, RolloutId, Version,
 };
 use comber_planner::{Command, HostView, PlanInput};
 use jiff::Timestamp;
@@ -212,6 +213,78 @@ impl Fleet {
         let freezes = &mut self.controller.input.freezes;
         freezes.insert(freeze.name.clone(), freeze);
         self.nudge();
+    }
+
+    /// Sets a budget of so many hosts of each rack.
+    ///
+    /// # Panics
+    ///
+    /// Never: the budget is well-formed.
+    pub fn budget(&mut self, max: u32) {
+        let budget = DisruptionBudget {
+            name: "racks".parse().expect("is a name"),
+            by: Some("labels.rack".parse().expect("is a label")),
+            max: Amount::Count(max),
+            selector: None,
+            fleet_lock: false,
+            reason: String::new(),
+            author: "sim".to_owned(),
+            set_at: self.now,
+        };
+        self.controller.input.hosts.put_budget(budget);
+    }
+
+    /// Says which rack a host stands in.
+    ///
+    /// # Panics
+    ///
+    /// Never: the label is well-formed.
+    pub fn put_into_rack(&mut self, index: usize, rack: &str) {
+        let id = self.hosts[index].id.clone();
+        let input = &mut self.controller.input;
+        if let Some(mut view) = input.hosts.get_mut(&id) {
+            let label = [("rack".to_owned(), rack.to_owned())];
+            view.host.labels = view.host.labels.edited(label, []).expect("is a label");
+        }
+        input.changed.insert(id);
+    }
+
+    /// Hosts of a rack that are really active are never more than its budget, and the ledger counts what the hosts say.
+    fn look_at_budgets(&self) {
+        let input = &self.controller.input;
+        for budget in input.hosts.budgets() {
+            let mut active: BTreeMap<&str, Vec<&HostId>> = BTreeMap::new();
+            for host in &self.hosts {
+                let labels = &input.hosts[&host.id].host.labels;
+                let rack = labels.get("rack").unwrap_or_default();
+                // An agent that found its disk already as it should be looks, and takes nothing down.
+                let work = host.ledger.state.work();
+                let is_active = host.ledger.state.kind().is_active();
+                if is_active && work.is_some() {
+                    active.entry(rack).or_default().push(&host.id);
+                }
+            }
+            let limit = budget.max.limit(0);
+            for (rack, active) in active {
+                assert!(
+                    active.len() <= limit,
+                    "{active:?} of rack {rack} are down at once, at most {limit} may be"
+                );
+            }
+        }
+    }
+
+    /// What is counted host by host is what counting all again gives.
+    ///
+    /// # Panics
+    ///
+    /// Where it is not.
+    pub fn look_at_ledger(&self) {
+        let hosts = &self.controller.input.hosts;
+        assert!(
+            hosts.counts_as(&hosts.counted_again()),
+            "the ledger is wrong"
+        );
     }
 
     /// Says which zone's time a host keeps.
@@ -567,6 +640,7 @@ impl Fleet {
             );
             self.look_at_flight(*id);
         }
+        self.look_at_budgets();
         for host in &self.hosts {
             for (at, rollout, generation) in &host.activations {
                 if let Some(fenced) = self.fenced.get(rollout) {

@@ -230,6 +230,50 @@ fn rolling_back_takes_every_host_to_what_it_had() {
     });
 }
 
+/// Two rollouts, one of them an emergency that comes at any moment, over racks of which only some hosts may be down; the
+/// fleet looks after each event at who is really down.
+#[test]
+fn no_rack_has_more_hosts_down_than_its_budget_whatever_fails_and_whoever_asks() {
+    for_seeds(|fleet| {
+        fleet.publish(1, Behaviour::default());
+        fleet.publish(
+            2,
+            Behaviour {
+                reboots: true,
+                ..Behaviour::default()
+            },
+        );
+        for index in 0..HOSTS {
+            let rack = ["r1", "r2", "r3"][usize::try_from(fleet.below(3)).unwrap()];
+            fleet.put_into_rack(index, rack);
+        }
+        let max = 1 + u32::try_from(fleet.below(2)).unwrap();
+        fleet.budget(max);
+        fleet.run(Duration::from_mins(1));
+        fleet.faults = HARSH;
+        let file = |version: u8, hosts: &str, more: &str| {
+            format!(
+                "release = \"app@{version}\"\nselector = 'host {hosts} \"h06\"'\n{more}\n{PATIENT}[[wave]]\nhosts = \"rest\"\nmax_in_flight = \"100%\"\n"
+            )
+        };
+        let first = fleet.roll_out(1, &file(1, "<", "due = \"20m\""));
+        let wait = Duration::from_millis(fleet.below(240_000));
+        fleet.run(wait);
+        while !fleet.controller.up {
+            fleet.run(Duration::from_secs(1));
+        }
+        let second = fleet.roll_out(2, &file(2, ">=", "priority = \"emergency\""));
+        fleet.run(HOUR);
+        fleet.look_at_ledger();
+        rest(fleet);
+        fleet.look_at_ledger();
+        for id in [first, second] {
+            assert_eq!(fleet.state(id), RolloutState::Completed);
+            fleet.look_at_truth(id);
+        }
+    });
+}
+
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"];
 
 /// Windows of some minutes in every third hour, and at night a long one; told in each zone's own time.
