@@ -40,6 +40,8 @@
 //!   boot clock, in the same boot. From here on the host finishes alone: what the controller says is accepted, kept
 //!   in [`Ledger::next`] and taken up after the end.
 //! - `Activating` → `AwaitingPermit`: making the ledger durable outlived the permit; nothing was begun.
+//! - `Activating` → `Idle`: judged once more right before the switch, and refused by what the publisher signed; nothing was
+//!   begun.
 //! - `Activating` → `RollingBack` → `AwaitingPermit`: the agent was away before the switch was made, and the permit is
 //!   over. What was active is made sure of, since the interrupted step may have stopped it; nothing has failed.
 //! - `Activating` → `Rebooting` → `Verifying`: where the release needs a reboot. The boot to leave is noted before; any

@@ -238,6 +238,10 @@ fn keep(
         ));
     }
     let old = present.map(|trusted| trusted.head);
+    // What was listed once is never forgotten, whoever prepared the next set.
+    for (id, counter) in present.iter().flat_map(|trusted| &trusted.kept.once) {
+        kept.once.entry(id.clone()).or_insert(*counter);
+    }
     for (id, entry) in listing.iter().flat_map(|listing| &listing.releases) {
         kept.once.insert(id.clone(), entry.signed.counter);
     }

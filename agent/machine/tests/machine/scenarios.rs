@@ -353,6 +353,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "activating",
         &[
             "awaiting_permit",
+            "idle",
             "rebooting",
             "verifying",
             "rolling_back",
