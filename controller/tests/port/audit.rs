@@ -304,16 +304,3 @@ async fn a_changed_a_removed_and_a_cut_off_entry_are_found_and_named() {
         Err(Broken::EndRemoved(head.number - 1, head.number))
     );
 }
-
-#[tokio::test]
-async fn the_log_goes_on_after_a_restart() {
-    let port = Port::open().await;
-    port.enrol("web-1").await;
-    label(&port.as_operator().await, "web-1", "a").await;
-    let head = verify(&all(&port).await, None).unwrap();
-    let port = port.again().await;
-    label(&port.as_operator().await, "web-1", "b").await;
-    let log = all(&port).await;
-    let later = verify(&log, Some(head)).unwrap();
-    assert!(later.number > head.number, "{later}");
-}

@@ -151,33 +151,6 @@ impl Port {
         self.shutdown.trigger(Cause::Requested("test".into()));
     }
 
-    /// Stops it and opens another one over the same directory.
-    pub(crate) async fn again(self) -> Self {
-        self.stop();
-        let Self {
-            dir,
-            store,
-            serving,
-            core,
-            ..
-        } = self;
-        let stopped = tokio::time::timeout(PATIENCE, serving).await;
-        stopped.expect("it does not stop").unwrap();
-        drop(core);
-        store.close().unwrap();
-        drop(store);
-        // Tasks that end with the process may hold the store a moment longer.
-        let free = async {
-            while Store::open(&dir.path().join("store"), Options::default()).is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, free)
-            .await
-            .expect("the store stays locked");
-        Self::over(dir).await
-    }
-
     /// Enrols a host and gives its name back.
     pub(crate) async fn enrol_name(&self, name: &str) -> String {
         self.enrol(name).await;
