@@ -37,7 +37,7 @@ pub const DEFAULT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a source of verdicts: a query over a long range takes some seconds.
 pub const DEFAULT_SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Less than a gate waits for an answer, so that every answer of the source's own comes first.
-pub const SOURCE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+pub const SOURCE_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 
 /// Everything that one controller needs to know.
 #[derive(Debug, Clone)]

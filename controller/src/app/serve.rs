@@ -54,6 +54,10 @@ pub(super) fn run(settings: &ControllerSettings) -> ExitCode {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "the one place that wires every part, in the order in which they start"
+)]
 async fn live(settings: &ControllerSettings) -> Result<Cause> {
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot listen for signals")?;

@@ -1,7 +1,7 @@
 //! A release that breaks on one kernel only, on a seeded fleet of 1,000 hosts: representative canaries meet that kernel
 //! in the first wave, and canaries picked at random do not.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use comber_model::rollout::{Outcome, RolloutState};
 use comber_model::{AgentState, HostId, RolloutId};
@@ -124,11 +124,11 @@ fn told(world: &World, id: RolloutId) -> (usize, usize, usize) {
     let view = world.view(id);
     let waves = view.rollout.waves.iter();
     let opened = waves.filter(|wave| wave.opened_at.is_some()).count();
-    let forward: BTreeMap<&HostId, ()> = world
+    let forward: BTreeSet<&HostId> = world
         .activations
         .iter()
         .filter(|(_, _, goes_back, _)| !goes_back)
-        .map(|(host, ..)| (host, ()))
+        .map(|(host, ..)| host)
         .collect();
     let failed = view
         .members

@@ -68,9 +68,9 @@ impl World {
         let mut facts = Facts::default();
         for (key, value) in labels {
             match *key {
-                "facts.kernel" => facts.kernel = (*value).to_owned(),
-                "facts.arch" => facts.arch = (*value).to_owned(),
-                "facts.os" => facts.os.id = (*value).to_owned(),
+                "facts.kernel" => (*value).clone_into(&mut facts.kernel),
+                "facts.arch" => (*value).clone_into(&mut facts.arch),
+                "facts.os" => (*value).clone_into(&mut facts.os.id),
                 _ => {}
             }
         }
