@@ -12,6 +12,7 @@
 
 mod host;
 mod run;
+mod trust;
 mod unenroll;
 
 use std::{
@@ -36,9 +37,9 @@ use crate::{
     cli::{Cli, Command, Enroll, Output, Shown, WatchUpdate},
     config::{AgentSettings, DEFAULT_STATE_DIR},
     driver::DriverError,
-    enrol::{EnrolError, EnrolRequest, enrol},
+    enrol::{self, EnrolError, EnrolRequest, enrol},
     exit::Exit,
-    first_boot::FirstBootError,
+    first_boot::{FirstBootError, read_root},
     history::HistoryError,
     identity::{self, StoreError},
     ledger::LoadError,
@@ -46,6 +47,7 @@ use crate::{
     lock::{AGENT_LOCK, Lock, LockError},
     reboot::BootIdError,
     service::{Service, ServiceError, UNIT},
+    trust::{PinError, Pinned},
     update::{FORM, LaunchError, WatchError, launch, watch},
 };
 
@@ -132,6 +134,9 @@ pub enum AppError {
     /// The watcher of an update.
     #[error("the update of the agent is not watched")]
     Watch(#[from] WatchError),
+    /// The publisher's root.
+    #[error(transparent)]
+    Pin(#[from] PinError),
     /// A bug: the state in memory could not be trusted any more. What is on disk is whole.
     #[error("the agent stopped because task {0} panicked")]
     Panicked(String),
@@ -145,7 +150,11 @@ impl AppError {
                 Exit::Config
             }
             Self::Enrol(error) | Self::FirstBoot(FirstBootError::Enrol(error)) => enrol_exit(error),
-            Self::FirstBoot(FirstBootError::File(_) | FirstBootError::NoController) => Exit::Config,
+            Self::FirstBoot(
+                FirstBootError::File(_) | FirstBootError::NoController | FirstBootError::Root(_),
+            )
+            | Self::Pin(PinError::Root(_)) => Exit::Config,
+            Self::Pin(PinError::Before { .. }) => Exit::NotNow,
             Self::Token(_) => Exit::Token,
             Self::TokenFile { .. } => Exit::Usage,
             Self::Lock(LockError::Held { .. }) => Exit::Running,
@@ -157,6 +166,7 @@ impl AppError {
             | Self::History(_)
             | Self::Launch(_)
             | Self::Watch(_)
+            | Self::Pin(_)
             | Self::Service(_)
             | Self::System { .. } => Exit::System,
             Self::Ask(AskError::NotRunning) | Self::NoLink(_) => Exit::Unavailable,
@@ -174,7 +184,10 @@ fn enrol_exit(error: &EnrolError) -> Exit {
         EnrolError::Unreachable { .. } | EnrolError::Controller { .. } => Exit::Unavailable,
         EnrolError::Token { .. } | EnrolError::Name { .. } => Exit::Token,
         EnrolError::Answer { .. } => Exit::Software,
-        EnrolError::Key(_) | EnrolError::Tls(_) | EnrolError::Save(_) => Exit::System,
+        EnrolError::Root(PinError::Root(_)) => Exit::Config,
+        EnrolError::Key(_) | EnrolError::Tls(_) | EnrolError::Save(_) | EnrolError::Root(_) => {
+            Exit::System
+        }
     }
 }
 
@@ -198,7 +211,7 @@ pub fn main(cli: &Cli) -> Result<(), AppError> {
         Some(Command::Status(shown)) => host::status(*shown, &loaded.settings),
         Some(Command::CheckNow(shown)) => host::check_now(*shown, &loaded.settings),
         Some(Command::History(arguments)) => host::history(*arguments, &loaded.settings),
-        Some(Command::Trust(shown)) => host::trust(*shown, &loaded.settings),
+        Some(Command::Trust(arguments)) => trust::trust(arguments, &loaded.settings),
         Some(Command::Unenroll(arguments)) => unenroll::unenroll(*arguments, &loaded.settings),
         Some(Command::WatchUpdate(_)) => Ok(()),
     }
@@ -230,14 +243,17 @@ fn load(cli: &Cli) -> Result<Loaded<AgentSettings>, AppError> {
 fn enroll(arguments: &Enroll, settings: &AgentSettings) -> Result<(), AppError> {
     let token = token(arguments)?;
     let controller = settings.controller.clone().ok_or(AppError::NoController)?;
+    let root = arguments.root.as_deref().map(read_root).transpose()?;
     let request = EnrolRequest {
         controller: &controller,
         token: &token,
         name: &settings.name,
         state_dir: &settings.state_dir,
         channel: settings.link.channel(),
+        root: root.as_deref(),
     };
-    let identity = run::runtime()?.block_on(enrol(&request, &Clock::system()))?;
+    let enrol::Enrolled { identity, root } =
+        run::runtime()?.block_on(enrol(&request, &Clock::system()))?;
     let runs = Lock::is_held(&settings.state_dir.join(AGENT_LOCK));
     let service = Service::system();
     let starts = !runs && service.runs(&settings.state_dir);
@@ -248,6 +264,7 @@ fn enroll(arguments: &Enroll, settings: &AgentSettings) -> Result<(), AppError> 
         host: settings.name.to_string(),
         controller: controller.to_string(),
         valid_until: identity.facts().not_after,
+        publisher: publisher(root),
         next: match (runs, starts) {
             (true, _) => {
                 "the agent that runs uses it from its next connection on; restart it to use it now"
@@ -266,7 +283,24 @@ struct Enrolled {
     host: String,
     controller: String,
     valid_until: Timestamp,
+    publisher: String,
     next: String,
+}
+
+/// Whom the host believes about releases, for people.
+fn publisher(root: Option<Pinned>) -> String {
+    match root {
+        Some(Pinned::Now(facts)) => format!(
+            "it installs what the publisher with this root signs: version {}, sha256 {}",
+            facts.version, facts.sha256
+        ),
+        Some(Pinned::Before(sha256)) => {
+            format!("it goes on with the publisher's root from before (sha256 {sha256})")
+        }
+        None => "the controller knows no publisher yet, so this host installs nothing; hand it the publisher's root with: \
+                 comber-agent trust init FILE"
+            .to_owned(),
+    }
 }
 
 impl fmt::Display for Enrolled {
@@ -275,12 +309,14 @@ impl fmt::Display for Enrolled {
             host,
             controller,
             valid_until,
+            publisher,
             next,
         } = self;
         writeln!(
             f,
             "this host is now {host} at {controller}; its certificate is valid until {valid_until} and renews itself"
         )?;
+        writeln!(f, "{publisher}")?;
         writeln!(f, "{next}")
     }
 }

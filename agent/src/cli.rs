@@ -60,9 +60,9 @@ pub enum Command {
     /// Connect to the controller now, or tell it the facts and the state once more, and say what came of it
     #[command(after_help = CHECK_NOW_HELP)]
     CheckNow(Shown),
-    /// Say what this host trusts: its controller, its authority, its own certificate
+    /// Say whom this host trusts: its controller, its authority, its publisher; or hand it the publisher's root
     #[command(after_help = TRUST_HELP)]
-    Trust(Shown),
+    Trust(TrustArgs),
     /// Leave the fleet: stop the agent and remove this host's identity; what is installed stays
     #[command(after_help = UNENROLL_HELP)]
     Unenroll(UnenrollArgs),
@@ -90,7 +90,11 @@ const HISTORY_HELP: &str = "The newest comes first; the last 100 are kept.\n\
     Example: comber-agent history --limit 5";
 const CHECK_NOW_HELP: &str = "Ends with 69 where the controller cannot be reached.\n\
     Example: comber-agent check-now";
-const TRUST_HELP: &str = "Example: comber-agent trust --output json";
+const TRUST_HELP: &str =
+    "Examples:\n  comber-agent trust --output json\n  comber-agent trust init root.json";
+const INIT_HELP: &str = "Compare the sha256 that it prints with the publisher's.\nExample: comber-agent trust init root.json";
+const RESET_HELP: &str = "For a host whose record is damaged or that shall believe another publisher: what was trusted before \
+    is forgotten, so find out first why it is needed.\nExample: comber-agent trust reset root.json --yes";
 const UNENROLL_HELP: &str = "Refused while a release is being activated, unless --force is given: that leaves the host \
     between two releases.\nExample: comber-agent unenroll --yes";
 
@@ -117,6 +121,9 @@ pub struct Enroll {
     /// What this host is to be called in the fleet; its own name where nothing is said
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// The publisher's root, N.root.json, in place of the one that the controller offers
+    #[arg(long, value_name = "FILE")]
+    pub root: Option<PathBuf>,
     /// How the result is shown.
     #[command(flatten)]
     pub shown: Shown,
@@ -128,6 +135,40 @@ pub struct Shown {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// Flags of `trust`.
+#[derive(Clone, Debug, Args)]
+pub struct TrustArgs {
+    /// What to do; `status` where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<TrustCommand>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    pub output: Output,
+}
+
+/// What to do about trust.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TrustCommand {
+    /// Say whom this host trusts
+    #[command(after_help = "Example: comber-agent trust status")]
+    Status,
+    /// Begin with this root of the publisher, on a host that has none
+    #[command(after_help = INIT_HELP)]
+    Init {
+        /// A file N.root.json of the publisher
+        root: PathBuf,
+    },
+    /// Forget what was trusted and begin anew with this root
+    #[command(after_help = RESET_HELP)]
+    Reset {
+        /// A file N.root.json of the publisher
+        root: PathBuf,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Flags of `history`.

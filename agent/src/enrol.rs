@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::{
     identity::{self, StoreError},
     link::{self, CallError, Callee},
+    trust::{self, PinError, Pinned},
 };
 
 /// What an administrator gave.
@@ -35,6 +36,17 @@ pub struct EnrolRequest<'a> {
     pub state_dir: &'a Path,
     /// Timeouts.
     pub channel: ChannelSettings,
+    /// The publisher's root, where the administrator hands it over: then the controller's answer names nobody to believe.
+    pub root: Option<&'a str>,
+}
+
+/// What enrolling came to.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// What was saved.
+    pub identity: Identity,
+    /// The publisher's root; absent where nobody offered one, and this host had none before.
+    pub root: Option<Pinned>,
 }
 
 /// Which step of enrolment failed, and what to do.
@@ -90,6 +102,9 @@ pub enum EnrolError {
         "the new identity could not be saved; the token was used, so make another one after mending this"
     )]
     Save(#[from] StoreError),
+    /// The publisher's root.
+    #[error("the publisher's root could not be pinned; mend this, then enrol with another token")]
+    Root(#[from] PinError),
 }
 
 impl EnrolError {
@@ -102,13 +117,18 @@ impl EnrolError {
             | Self::Token { .. }
             | Self::Name { .. }
             | Self::Answer { .. }
+            | Self::Root(_)
             | Self::Save(_) => false,
         }
     }
 }
 
 /// Enrols and saves; returns what was saved, for telling until when it is valid.
-pub async fn enrol(request: &EnrolRequest<'_>, clock: &Clock) -> Result<Identity, EnrolError> {
+pub async fn enrol(request: &EnrolRequest<'_>, clock: &Clock) -> Result<Enrolled, EnrolError> {
+    if let Some(root) = request.root {
+        // Before the token is used.
+        comber_trust::look_at_root(root).map_err(PinError::Root)?;
+    }
     let key = PrivateKey::generate()?;
     let signing_request = make_csr(&key, request.name.as_str())?;
     let tls = tls::enrolment_client(request.token.pin(), clock)?;
@@ -127,8 +147,14 @@ pub async fn enrol(request: &EnrolRequest<'_>, clock: &Clock) -> Result<Identity
     .map_err(|error| refused(request, error))?;
     let identity = Identity::new(key, issued.chain, issued.ca).map_err(|error| unusable(&error))?;
     check(&identity, request)?;
+    let offered = Some(issued.release_root.as_str()).filter(|root| !root.is_empty());
+    let root = request.root.or(offered);
+    // First, so that no host is enrolled that would need another token for it.
+    let root = root
+        .map(|root| trust::pin(request.state_dir, root))
+        .transpose()?;
     identity::save_enrolled(request.state_dir, request.controller, &identity)?;
-    Ok(identity)
+    Ok(Enrolled { identity, root })
 }
 
 /// The certificate must be ours and the CA the one that the token names: both are shown to be by now unless the

@@ -4,14 +4,16 @@
 //! The pause between two readings bounds how often a host that keeps changing is told of. Invariant: each channel changes
 //! exactly when what it holds does.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use comber_model::{Facts, HostStatus};
+use comber_runtime::clock::Clock;
 use tokio::sync::watch;
 
 use crate::facts::FactReader;
 use crate::link::{Poke, poked};
 use crate::packages::{HostPackages, PackageReader};
+use crate::trust::TrustReport;
 
 /// What one reading found.
 #[derive(Clone, Debug, Default)]
@@ -35,17 +37,32 @@ pub struct HostReader {
     pub facts: FactReader,
     /// Its packages.
     pub packages: PackageReader,
+    /// Where its record of what is trusted is, and the clock by which that ends.
+    pub trust: (PathBuf, Clock),
 }
 
 impl Reader for HostReader {
     async fn read(&mut self) -> Reading {
         let facts = self.facts.read().await;
+        let trust = self.trust().await;
+        let facts = facts.map(|facts| Facts {
+            trust: trust.to_owned(),
+            ..facts
+        });
         // Without facts the vendor is not known, and every purl would be another one.
         let packages = match &facts {
             Some(facts) => self.packages.read(&facts.os.id).await,
             None => None,
         };
         Reading { facts, packages }
+    }
+}
+
+impl HostReader {
+    async fn trust(&self) -> &'static str {
+        let (state_dir, clock) = self.trust.clone();
+        let read = move || TrustReport::read(&state_dir, clock.wall()).state.as_str();
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }
 }
 

@@ -4,14 +4,20 @@
 //! controller refuses for good ends the agent, so that the service is seen to have failed; everything else is tried
 //! again. Invariant: the file is removed only once an identity is durable, and no token is written to a log.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use comber_model::HostId;
 use comber_runtime::{
     backoff::Backoff,
     clock::Clock,
     config::{self, ConfigError, Section, Settings, Sources},
-    environment, fsx,
+    environment,
+    fsx::{self, FileError},
     shutdown::Shutdown,
     systemd::{self, Notifier},
     telemetry::error_chain,
@@ -36,6 +42,8 @@ pub struct FirstBoot {
     pub token: Token,
     /// What the host is to be called; the setting of the same name where it is absent.
     pub name: Option<HostId>,
+    /// A file with the publisher's root; what the controller offers where it is absent.
+    pub root: Option<PathBuf>,
 }
 
 /// Why the host is not enrolled and trying again would not help.
@@ -47,6 +55,9 @@ pub enum FirstBootError {
     /// Neither the file nor a setting names the controller.
     #[error("no controller is set; write controller = \"https://host:port\" beside the token")]
     NoController,
+    /// The publisher's root that the file names.
+    #[error("the publisher's root cannot be read")]
+    Root(#[from] FileError),
     /// The controller refuses, or what came cannot be used.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
@@ -80,10 +91,12 @@ impl Settings for FirstBoot {
                 None
             }
         });
+        let root = section.optional("root");
         Some(Self {
             controller,
             token: token?,
             name,
+            root,
         })
     }
 }
@@ -154,12 +167,14 @@ async fn try_once(
     let controller = given.controller.as_ref().or(settings.controller.as_ref());
     let controller = controller.ok_or(FirstBootError::NoController)?;
     let name = given.name.as_ref().unwrap_or(&settings.name);
+    let root = given.root.as_deref().map(read_root).transpose()?;
     let request = EnrolRequest {
         controller,
         token: &given.token,
         name,
         state_dir: &settings.state_dir,
         channel: settings.link.channel(),
+        root: root.as_deref(),
     };
     match enrol(&request, clock).await {
         Ok(_) => {
@@ -169,6 +184,16 @@ async fn try_once(
         Err(error) if error.is_retryable() => Ok(Some(error)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Longer ones are no roots.
+const ROOT_MAX: u64 = 256 << 10;
+
+/// A publisher's root as an administrator left it.
+pub(crate) fn read_root(file: &Path) -> Result<String, FileError> {
+    let bytes = fsx::read_limited(file, ROOT_MAX)?;
+    // What is no text is no root either, and is refused as one.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn tell(notifier: &Notifier, error: &EnrolError, delay: Duration) {

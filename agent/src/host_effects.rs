@@ -26,7 +26,7 @@ use crate::install::{
 };
 use crate::preflight::{self, Need};
 use crate::reboot::Reboot;
-use crate::trust::Verified;
+use crate::trust::{Assigned, Keeper, Listed, Runs, Verified, Wait};
 
 /// Longest time for the checks before activation, whatever they ask for; the machine gives the whole preflight ten
 /// minutes.
@@ -37,6 +37,7 @@ const BEFORE_MAX: Duration = Duration::from_mins(5);
 pub struct HostEffects<S> {
     site: Site,
     fetcher: Fetcher<S>,
+    trust: Keeper,
     reboot: Reboot,
     whole: Whole,
     clock: Clock,
@@ -46,7 +47,7 @@ impl<S: Source> HostEffects<S> {
     /// Puts them together.
     pub fn new(
         site: Site,
-        fetcher: Fetcher<S>,
+        (fetcher, trust): (Fetcher<S>, Keeper),
         reboot: Reboot,
         whole: Whole,
         clock: Clock,
@@ -54,6 +55,7 @@ impl<S: Source> HostEffects<S> {
         Self {
             site,
             fetcher,
+            trust,
             reboot,
             whole,
             clock,
@@ -109,7 +111,33 @@ impl<S: Source> HostEffects<S> {
         })
     }
 
-    async fn bring(&self, release: &ReleaseId, artifact: &Artifact) -> Result<Recipe, Failure> {
+    /// Whether the publisher lets this host install what was assigned.
+    async fn listed(
+        &self,
+        change: &Change,
+        artifact: &Artifact,
+        wait: Wait,
+    ) -> Result<Listed, Failure> {
+        let active = self.active(&change.release.name);
+        let active = active.map_err(fails(FailureClass::Fetch))?;
+        let assigned = Assigned {
+            release: &change.release,
+            artifact,
+            rolls_back: change.rolls_back,
+            installed: active.map(|record| Runs {
+                release: record.id(),
+                digest: record.artifact.digest,
+                counter: record.counter,
+            }),
+        };
+        let judged = self.trust.judge(&assigned, wait).await;
+        judged.map_err(|error| Failure::new(error.class(), error_chain(&error)))
+    }
+
+    async fn bring(&self, change: &Change, artifact: &Artifact) -> Result<Recipe, Failure> {
+        let release = &change.release;
+        // Also what is on the disk already may be withdrawn by now.
+        let listed = self.listed(change, artifact, Wait::Long).await?;
         let staged = self.staged(release, artifact);
         if let Some(record) = staged.map_err(fails(FailureClass::Fetch))? {
             return Ok(Recipe::from(&record.manifest));
@@ -117,8 +145,8 @@ impl<S: Source> HostEffects<S> {
         let missing = self.fetcher.missing(artifact);
         let needs = preflight::needs(artifact, missing, self.fetcher.staging(), &self.site.root);
         preflight::space(&needs).map_err(fails(FailureClass::Preflight))?;
-        let verified = self.proven(release, artifact).await?;
-        let record = Record::new(*artifact, verified.manifest().clone());
+        let verified = self.proven(&listed, release, artifact).await?;
+        let record = Record::of(&verified);
         self.stage(&record, verified).await?;
         self.drop_part(artifact);
         Ok(Recipe::from(&record.manifest))
@@ -126,27 +154,28 @@ impl<S: Source> HostEffects<S> {
 
     /// Fetches and proves. Bytes that an earlier process left may have lost in a power cut what had not reached the disk:
     /// that is no fault of the release, so then all of it is fetched once more.
-    async fn proven(&self, release: &ReleaseId, artifact: &Artifact) -> Result<Verified, Failure> {
+    async fn proven(
+        &self,
+        listed: &Listed,
+        release: &ReleaseId,
+        artifact: &Artifact,
+    ) -> Result<Verified, Failure> {
         let goes_on = self.fetcher.missing(artifact) < artifact.carried_length;
-        match self.proven_once(release, artifact).await {
+        match self.proven_once(listed, artifact).await {
             Err(failure) if goes_on && failure.class == FailureClass::Trust => {
                 let detail = &failure.detail;
                 tracing::warn!(%release, %detail, "what an earlier fetch left is damaged, all is fetched again");
-                self.proven_once(release, artifact).await
+                self.proven_once(listed, artifact).await
             }
             proven => proven,
         }
     }
 
-    async fn proven_once(
-        &self,
-        release: &ReleaseId,
-        artifact: &Artifact,
-    ) -> Result<Verified, Failure> {
+    async fn proven_once(&self, listed: &Listed, artifact: &Artifact) -> Result<Verified, Failure> {
         let fetched = self.fetcher.fetch(artifact).await;
         let unverified = fetched.map_err(fails(FailureClass::Fetch))?;
-        let assigned = release.clone();
-        let judged = tokio::task::spawn_blocking(move || unverified.verify(&assigned)).await;
+        let listed = listed.clone();
+        let judged = tokio::task::spawn_blocking(move || unverified.verify(&listed)).await;
         let judged = judged.map_err(fails(FailureClass::Fetch))?;
         judged.map_err(|error| {
             // Bytes that are wrong stay wrong; the next try begins with none.
@@ -430,7 +459,7 @@ impl<S: Source + 'static> Effects for HostEffects<S> {
 
     async fn fetch(&self, change: &Change) -> Result<Recipe, Failure> {
         match &change.action {
-            Action::Install { artifact } => self.bring(&change.release, artifact).await,
+            Action::Install { artifact } => self.bring(change, artifact).await,
             Action::Remove => {
                 let active = self.active(&change.release.name);
                 let active = active.map_err(fails(FailureClass::Fetch))?;
@@ -447,6 +476,10 @@ impl<S: Source + 'static> Effects for HostEffects<S> {
     }
 
     async fn note(&self, change: &Change, leave: &Moment) -> Result<Noted, Failure> {
+        // Days may have passed since it was staged. Before the note, which looks at the clock last.
+        if let Action::Install { artifact } = &change.action {
+            self.listed(change, artifact, Wait::Short).await?;
+        }
         let exec = &self.site.exec;
         let noted = self.whole.note(change, leave, &self.reboot, exec).await;
         noted.map_err(fails(FailureClass::Preflight))

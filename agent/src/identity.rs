@@ -220,6 +220,8 @@ pub fn remove(state_dir: &Path) -> Result<(), StoreError> {
     let _lock = Lock::take(&state_dir.join(IDENTITY_LOCK))?;
     fsx::remove_durable(&identity_path(state_dir))?;
     fsx::remove_durable(&state_dir.join(ENROLMENT_FILE))?;
+    // Another fleet has another publisher.
+    crate::trust::forget(state_dir)?;
     Ok(())
 }
 

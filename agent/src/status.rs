@@ -20,6 +20,7 @@ use crate::{
     identity,
     local::LinkReport,
     lock::{AGENT_LOCK, Lock},
+    trust::TrustReport,
     update::UpdateFiles,
 };
 pub use update::Update;
@@ -60,6 +61,8 @@ pub struct Report {
     pub unacknowledged_reports: usize,
     /// The host's certificate.
     pub certificate: Certificate,
+    /// Whether what the publisher signed can be judged here.
+    pub trust: TrustReport,
 }
 
 /// One try of an assignment.
@@ -149,6 +152,7 @@ impl Report {
             locally_bad: bad(ledger),
             unacknowledged_reports: ledger.reports.len(),
             certificate,
+            trust: TrustReport::read(state_dir, clock.wall()),
         }
     }
 }
@@ -260,15 +264,20 @@ impl fmt::Display for Report {
             )?;
         }
         match (&self.certificate.valid_until, &self.certificate.problem) {
-            (_, Some(problem)) => writeln!(f, "certificate  {problem}"),
+            (_, Some(problem)) => writeln!(f, "certificate  {problem}")?,
             (Some(until), None) => {
                 writeln!(
                     f,
                     "certificate  valid until {}",
                     until.strftime("%Y-%m-%d %H:%M:%S UTC")
-                )
+                )?;
             }
-            (None, None) => Ok(()),
+            (None, None) => {}
+        }
+        // Only what is not as it should be: `trust` tells the rest.
+        match &self.trust.problem {
+            Some(problem) => writeln!(f, "trust        {problem}"),
+            None => Ok(()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A small host for tests: a root, a state directory, and releases that write down what is done with them.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,9 +18,14 @@ use crate::systemd::{Systemd, Use};
 use crate::trust::{Unverified, Verified};
 use crate::update::{Itself, ServiceKind};
 
+mod vendor;
+
+pub(crate) use vendor::Vendor;
+
 /// Removed at its end.
 pub(crate) struct TestHost {
     dir: TempDir,
+    vendor: OnceCell<Vendor>,
 }
 
 impl TestHost {
@@ -27,11 +33,24 @@ impl TestHost {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("root")).unwrap();
         fs::create_dir(dir.path().join("state")).unwrap();
-        Self { dir }
+        Self {
+            dir,
+            vendor: OnceCell::new(),
+        }
     }
 
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Who signs releases for it.
+    pub(crate) fn vendor(&self) -> &Vendor {
+        self.vendor.get_or_init(|| Vendor::new(self.dir.path()))
+    }
+
+    /// Lists what was bundled.
+    pub(crate) fn list(&self, carried: &Unverified, id: &ReleaseId) {
+        self.vendor().list(&carried.path, &carried.artifact, id);
     }
 
     /// Where releases go.
@@ -121,7 +140,7 @@ impl TestHost {
     /// Any release; `recipe` goes on behind the installer's path.
     pub(crate) fn release_of(&self, name: &str, version: &str, recipe: &str) -> Verified {
         let (carried, id) = self.bundle(name, version, recipe);
-        carried.verify(&id).unwrap()
+        carried.assume(&id).unwrap()
     }
 
     /// The bytes of a release as they are carried.
@@ -177,7 +196,7 @@ impl TestHost {
             path: built.path,
             artifact: built.artifact,
         };
-        unverified.verify(&built.listing.manifest().id()).unwrap()
+        unverified.assume(&built.listing.manifest().id()).unwrap()
     }
 
     /// A release of `webapp` for the module `m` with these files; `release` and `recipe` go on behind what must be said.
@@ -211,7 +230,7 @@ impl TestHost {
             path: built.path,
             artifact: built.artifact,
         };
-        unverified.verify(&built.listing.manifest().id()).unwrap()
+        unverified.assume(&built.listing.manifest().id()).unwrap()
     }
 
     fn build(
@@ -301,5 +320,5 @@ pub(crate) fn logging(name: &str) -> String {
 
 /// What the catalog says of a verified release.
 pub(crate) fn record_of(verified: &Verified) -> Record {
-    Record::new(*verified.artifact(), verified.manifest().clone())
+    Record::of(verified)
 }

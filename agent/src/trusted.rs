@@ -9,7 +9,10 @@ use comber_runtime::{clock::Clock, identity::CertificateFacts};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::identity::{self, StoreError};
+use crate::{
+    identity::{self, StoreError},
+    trust::TrustReport,
+};
 
 /// Everything that `trust` prints.
 #[derive(Debug, Serialize)]
@@ -24,8 +27,8 @@ pub struct Trusted {
     pub certificate: Certificate,
     /// The authorities that a controller's certificate must come from; more than one while one is being replaced.
     pub authorities: Vec<Certificate>,
-    /// What else counts.
-    pub releases: &'static str,
+    /// By whose word releases are installed.
+    pub releases: TrustReport,
 }
 
 /// One certificate.
@@ -68,7 +71,7 @@ impl Trusted {
             controller_from: controller.1,
             certificate: certificate(own, crate::link::expired(&identity, clock)),
             authorities: authorities.collect::<Result<_, StoreError>>()?,
-            releases: "whatever the controller assigns, by its sha256",
+            releases: TrustReport::read(state_dir, clock.wall()),
         })
     }
 }
@@ -103,7 +106,11 @@ impl fmt::Display for Trusted {
         for authority in &self.authorities {
             line(f, "authority", &authority.to_string())?;
         }
-        line(f, "releases", self.releases)
+        line(f, "releases", &self.releases.to_string())?;
+        match &self.releases.pinned {
+            Some(pinned) => line(f, "root", &format!("sha256 {pinned}, when it was pinned")),
+            None => Ok(()),
+        }
     }
 }
 

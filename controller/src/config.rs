@@ -47,6 +47,8 @@ pub struct ControllerSettings {
     pub artifacts: ArtifactSettings,
     /// How long certificates live.
     pub certificates: CertificateSettings,
+    /// What releases are believed by.
+    pub trust: TrustSettings,
     /// Bounds of the port.
     pub limits: LimitSettings,
     /// What is logged.
@@ -89,6 +91,13 @@ pub struct CertificateSettings {
     pub server_ttl: Duration,
 }
 
+/// `[trust]`.
+#[derive(Debug, Clone, Default)]
+pub struct TrustSettings {
+    /// A root of the publisher, pinned at the first start; absent: with the first import that asks for it.
+    pub root: Option<PathBuf>,
+}
+
 /// `[limits]`.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitSettings {
@@ -125,6 +134,7 @@ impl Settings for ControllerSettings {
         let fleet_lock = section.table("fleet_lock");
         let artifacts = section.table("artifacts");
         let certificates = section.table("certificates");
+        let trust = section.table("trust");
         let limits = section.table("limits");
         let log = section.table("log");
         Some(Self {
@@ -135,6 +145,7 @@ impl Settings for ControllerSettings {
             fleet_lock: fleet_lock?,
             artifacts: artifacts?,
             certificates: certificates?,
+            trust: trust?,
             limits: limits?,
             log: log?,
         })
@@ -174,6 +185,14 @@ impl Settings for CertificateSettings {
             host_ttl: section.within("host_ttl", DEFAULT_HOST_TTL, life.clone()),
             operator_ttl: section.within("operator_ttl", DEFAULT_OPERATOR_TTL, life.clone()),
             server_ttl: section.within("server_ttl", DEFAULT_SERVER_TTL, life),
+        })
+    }
+}
+
+impl Settings for TrustSettings {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        Some(Self {
+            root: section.optional("root"),
         })
     }
 }

@@ -101,6 +101,10 @@ impl Moving<'_> {
     ) -> Result<(), Reason> {
         match answer {
             Answer::ActivationDone { needs_reboot } => self.activated(work, recipe, needs_reboot),
+            // Judged once more right before the switch, and refused: nothing was touched yet.
+            Answer::StepFailed(failure) if resumed == 0 && failure.class == FailureClass::Trust => {
+                self.not_activated(&work.untouched(), failure);
+            }
             Answer::StepFailed(failure) => self.fail_active(work, recipe, failure),
             // Nothing was touched yet, unless an interrupted step had begun.
             Answer::LeaveLapsed if resumed == 0 => self.ask(work.untouched(), recipe),

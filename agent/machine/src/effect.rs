@@ -79,4 +79,7 @@ pub struct Change {
     pub action: Action,
     /// What was active before and is the target of going back; absent where the product was not there.
     pub before: Option<Installed>,
+    /// True where the assignment undoes a rollout: only then may an older release come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rolls_back: bool,
 }

@@ -150,6 +150,7 @@ impl Work {
             release: self.assignment.release.clone(),
             action: self.assignment.action.clone(),
             before: self.before.clone(),
+            rolls_back: self.assignment.rolls_back,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The subcommands that only look: `status`, `check-now`, `history`, `trust`.
+//! The subcommands that only look: `status`, `check-now`, `history`.
 //!
 //! Each reads what is on disk, so that it works without an agent, and asks the one that runs for what only it knows.
 //! Invariant: an agent that does not answer makes the answer shorter and never wrong.
@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use comber_machine::Now;
 use comber_model::{Nonce, Report as Ended, ReportResult};
-use comber_runtime::{clock::Clock, telemetry::error_chain};
+use comber_runtime::clock::Clock;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -19,7 +19,6 @@ use crate::{
     ledger::LedgerFile,
     local::{self, Answer, Ask, AskError, LinkReport},
     status::Report,
-    trusted::Trusted,
 };
 
 /// The agent answers at once unless it is stopped in a debugger; people should not wait.
@@ -155,22 +154,4 @@ impl fmt::Display for History {
         }
         Ok(())
     }
-}
-
-/// `trust`.
-pub(super) fn trust(shown: Shown, settings: &AgentSettings) -> Result<(), AppError> {
-    let from = match settings.controller {
-        Some(_) => "configuration",
-        None => "enrolment",
-    };
-    let address = match controller(settings) {
-        Ok(url) => Some(url.to_string()),
-        Err(error) => {
-            // A host may be enrolled and its controller's address lost.
-            tracing::debug!(error = error_chain(&error), "no controller");
-            None
-        }
-    };
-    let trusted = Trusted::read(&settings.state_dir, (address, from), &Clock::system())?;
-    show(shown, &trusted)
 }

@@ -56,6 +56,7 @@ use crate::{
     renew::Renewal,
     surroundings::Variables,
     systemd::Systemd,
+    trust::Keeper,
     update::{Itself, launch::SHELVES},
 };
 
@@ -227,12 +228,15 @@ fn host_effects(
         itself,
     };
     let (store, tls_clock) = (Arc::clone(identity), clock.clone());
-    let source = HttpsSource {
-        controller: controller.clone(),
-        // Each request presents the certificate of its moment.
-        tls: Box::new(move || Ok(tls::client(&store.present(), &tls_clock)?)),
-        connect_timeout: settings.fetch.connect_timeout,
-        idle_timeout: settings.fetch.idle_timeout,
+    let source = || {
+        let (store, tls_clock) = (Arc::clone(&store), tls_clock.clone());
+        HttpsSource {
+            controller: controller.clone(),
+            // Each request presents the certificate of its moment.
+            tls: Box::new(move || Ok(tls::client(&store.present(), &tls_clock)?)),
+            connect_timeout: settings.fetch.connect_timeout,
+            idle_timeout: settings.fetch.idle_timeout,
+        }
     };
     let FetchSettings {
         backoff_min,
@@ -243,9 +247,10 @@ fn host_effects(
         backoff_min,
         backoff_max,
     };
-    let fetcher = Fetcher::new(source, state_dir, patience, reach.view.clone());
+    let fetcher = Fetcher::new(source(), state_dir, patience, reach.view.clone());
+    let trust = Keeper::new(state_dir, Arc::new(source()), patience, clock.clone());
     let whole = Whole::new(reboot.systemd.clone(), state_dir, reach, clock.clone());
-    HostEffects::new(site, fetcher, reboot, whole, clock.clone())
+    HostEffects::new(site, (fetcher, trust), reboot, whole, clock.clone())
 }
 
 fn reboot(settings: &AgentSettings) -> Reboot {
@@ -322,6 +327,7 @@ impl Tasks<'_> {
                 asked(settings),
             ),
             packages: PackageReader::new(root.clone(), exec(settings)),
+            trust: (settings.state_dir.clone(), clock.clone()),
         };
         let told = Told::default();
         let packages = Packages {

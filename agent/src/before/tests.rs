@@ -13,6 +13,7 @@ fn change(version: &str) -> Change {
         release: format!("webapp@{version}").parse().unwrap(),
         action: Action::Remove,
         before: None,
+        rolls_back: false,
     }
 }
 

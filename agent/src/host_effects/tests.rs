@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use comber_model::Digest;
+use comber_trust::Directory;
 use tokio::sync::watch;
 
 use super::*;
@@ -81,6 +82,7 @@ impl World {
     ) -> Change {
         let (carried, release) = self.host.bundle(name, version, recipe);
         let artifact = carried.artifact;
+        self.host.list(&carried, &release);
         self.effects
             .fetcher
             .source()
@@ -92,6 +94,7 @@ impl World {
             release,
             action: Action::Install { artifact },
             before: before.map(installed),
+            rolls_back: false,
         }
     }
 
@@ -142,7 +145,10 @@ fn effects_with(
         view: link.subscribe(),
     };
     let whole = Whole::new(systemd, &host.state(), reach, clock.clone());
-    let effects = HostEffects::new(site, fetcher, reboot, whole, clock);
+    crate::trust::pin(&host.state(), &host.vendor().root()).unwrap();
+    let source = Arc::new(Directory(host.vendor().metadata()));
+    let trust = Keeper::new(&host.state(), source, Patience::default(), clock.clone());
+    let effects = HostEffects::new(site, (fetcher, trust), reboot, whole, clock);
     (effects, link)
 }
 
@@ -162,6 +168,7 @@ fn removal(of: &Change) -> Change {
         release: of.release.clone(),
         action: Action::Remove,
         before: Some(installed(of)),
+        rolls_back: false,
     }
 }
 
@@ -266,6 +273,7 @@ async fn what_a_release_requires_must_be_active() {
         world
             .host
             .bundle_with("webapp", "1.0", "requires = [\"base@3.1\"]", "");
+    world.host.list(&carried, &release);
     let artifact = carried.artifact;
     world
         .effects
@@ -279,6 +287,7 @@ async fn what_a_release_requires_must_be_active() {
         release,
         action: Action::Install { artifact },
         before: None,
+        rolls_back: false,
     };
     world.effects.fetch(&change).await.unwrap();
     let failure = world.effects.preflight(&change).await.unwrap_err();
@@ -296,8 +305,17 @@ async fn bytes_of_another_release_are_not_staged_and_not_kept() {
     let world = World::new();
     let mut change = world.release("1.0", "", None);
     change.release.version = "9.9".parse().unwrap();
+    {
+        // Even the publisher's word does not make it another release.
+        let served = world.effects.fetcher.source().0.lock().unwrap();
+        world.host.list(&served[0], &change.release);
+    }
     let failure = world.effects.fetch(&change).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Trust);
+    assert!(
+        failure.detail.contains("says that it is webapp@1.0"),
+        "{failure}"
+    );
     assert_eq!(world.effects.inspect().await.unwrap(), Found::default());
     assert_eq!(
         fs::read_dir(world.effects.fetcher.staging())
@@ -346,7 +364,7 @@ async fn an_artifact_that_is_not_served_is_a_failure_of_the_fetch() {
 }
 
 #[tokio::test]
-async fn too_little_space_is_found_before_a_byte_is_fetched() {
+async fn a_length_that_nobody_signed_is_refused_before_a_byte_is_fetched() {
     let world = World::new();
     let mut change = world.release("1.0", "", None);
     let Action::Install { artifact } = &mut change.action else {
@@ -354,9 +372,9 @@ async fn too_little_space_is_found_before_a_byte_is_fetched() {
     };
     artifact.length = 1 << 60;
     let failure = world.effects.fetch(&change).await.unwrap_err();
-    assert_eq!(failure.class, FailureClass::Preflight);
+    assert_eq!(failure.class, FailureClass::Trust);
     assert!(
-        failure.detail.contains(" bytes are free") || failure.detail.contains(" are free;"),
+        failure.detail.contains("listed with other bytes"),
         "{failure}"
     );
     assert!(!world.effects.fetcher.staging().exists());
@@ -418,6 +436,7 @@ async fn a_product_neither_moves_nor_takes_anothers_directory() {
         };
         let (carried, release) = world.host.bundle_at(name, "2.0", path);
         let artifact = carried.artifact;
+        world.host.list(&carried, &release);
         world
             .effects
             .fetcher
@@ -430,6 +449,7 @@ async fn a_product_neither_moves_nor_takes_anothers_directory() {
             release,
             action: Action::Install { artifact },
             before: None,
+            rolls_back: false,
         };
         let failure = world.effects.fetch(&change).await.unwrap_err();
         assert_eq!(failure.class, FailureClass::Preflight);

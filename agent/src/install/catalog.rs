@@ -14,6 +14,8 @@ use comber_runtime::fsx::{self, FileError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::trust::Verified;
+
 /// The form of the records that this code writes.
 const FORMAT: u32 = 1;
 /// A manifest is at most 64 KiB as TOML; as JSON with its defaults it stays below this.
@@ -27,6 +29,9 @@ pub struct Record {
     pub artifact: Artifact,
     /// What it says of itself.
     pub manifest: Manifest,
+    /// Its place in the order of the product's releases, as signed; absent where an agent that judged nothing staged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<u64>,
 }
 
 impl Record {
@@ -36,6 +41,15 @@ impl Record {
             format: FORMAT,
             artifact,
             manifest,
+            counter: None,
+        }
+    }
+
+    /// The record of what was verified.
+    pub fn of(verified: &Verified) -> Self {
+        Self {
+            counter: Some(verified.counter()),
+            ..Self::new(*verified.artifact(), verified.manifest().clone())
         }
     }
 

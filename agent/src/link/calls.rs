@@ -16,8 +16,8 @@ use rustls::ClientConfig;
 use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
 
-/// Largest answer: a chain and two CAs are under 8 kB.
-const ANSWER_MAX: usize = 64 * 1024;
+/// Largest answer: a chain and two CAs are under 8 kB, a root has at most 256 kB.
+const ANSWER_MAX: usize = 512 * 1024;
 /// Longest text of the controller that is repeated.
 const TEXT_MAX: usize = 300;
 
@@ -39,6 +39,8 @@ pub struct IssuedPem {
     pub chain: String,
     /// What to trust.
     pub ca: String,
+    /// The publisher's root as the controller knows it; empty where it knows none.
+    pub release_root: String,
 }
 
 /// Why a call gave nothing.
@@ -82,6 +84,7 @@ pub async fn enrol(
     Ok(IssuedPem {
         chain: answer.certificate_chain,
         ca: answer.ca,
+        release_root: answer.release_root,
     })
 }
 
@@ -93,6 +96,7 @@ pub async fn renew(callee: Callee<'_>, signing_request: String) -> Result<Issued
     Ok(IssuedPem {
         chain: answer.certificate_chain,
         ca: answer.ca,
+        release_root: String::new(),
     })
 }
 

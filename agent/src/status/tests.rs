@@ -78,6 +78,7 @@ since        1970-01-01 00:00:00 UTC
 waits for    the checks after activation, for 1m1s at most
 next         keeps the release, or goes back
 certificate  this host is not enrolled (/state/identity.toml does not exist); run comber-agent enroll --controller <url> --token <token>
+trust        no_root: this host knows no publisher and installs nothing; hand it the publisher's root with: comber-agent trust init FILE
 ";
     assert_eq!(told(state), expected);
 }

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,10 +39,12 @@ use comber_runtime::{
 };
 use futures_util::{Stream, StreamExt};
 use http::{Uri, header, header::HeaderValue};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jiff::SignedDuration;
+use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -51,7 +53,10 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status, Streaming, service::Routes};
 use tower_service::Service;
 
-use crate::ca::{LONG, TestCa};
+use crate::{
+    ca::{LONG, TestCa},
+    vendor::Vendor,
+};
 
 /// Longest time that a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -71,11 +76,29 @@ pub(crate) struct Shared {
     tokens: Mutex<HashMap<Vec<u8>, Rule>>,
     ttl: Mutex<SignedDuration>,
     artifacts: Mutex<HashMap<String, Bytes>>,
+    /// Who signs what it hands out.
+    pub(crate) vendor: Vendor,
+    /// Whether enrolment hands out the vendor's root.
+    pub(crate) offers_root: AtomicBool,
+    /// Answers in place of the vendor's metadata, by file.
+    pub(crate) lies: Mutex<HashMap<String, Lie>>,
+    _dir: TempDir,
     plan: Mutex<Option<Plan>>,
     /// How many streams were opened.
     pub(crate) streams: AtomicUsize,
     /// How many renewals were answered.
     pub(crate) renewals: AtomicUsize,
+}
+
+/// What is shown in place of a metadata file.
+#[derive(Clone, Debug)]
+pub(crate) enum Lie {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// There is none.
+    Gone,
+    /// Bytes without end.
+    Endless,
 }
 
 struct Rule {
@@ -136,7 +159,12 @@ pub(crate) struct TestController {
 
 impl TestController {
     pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let shared = Shared {
+            vendor: Vendor::new(dir.path()),
+            offers_root: AtomicBool::new(true),
+            lies: Mutex::default(),
+            _dir: dir,
             ca: TestCa::new(),
             received: watch::Sender::default(),
             facts: watch::Sender::default(),
@@ -211,6 +239,15 @@ impl TestController {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         artifacts.insert(hex.to_owned(), bytes.into());
+    }
+
+    /// What is shown from now on in place of a metadata file.
+    pub(crate) fn lie(&self, name: &str, lie: Lie) {
+        self.shared
+            .lies
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), lie);
     }
 
     pub(crate) fn plan(&self, plan: Plan) {
@@ -361,17 +398,53 @@ async fn serve(
     }
 }
 
+type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
+
+fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed_unsync()
+}
+
+/// `GET /v1/metadata/<name>`.
+fn metadata(shared: &Shared, name: &str) -> http::Response<Body> {
+    let lie = shared.lies.lock().unwrap().get(name).cloned();
+    let body = match lie {
+        Some(Lie::Bytes(bytes)) => Some(full(bytes)),
+        Some(Lie::Gone) => None,
+        Some(Lie::Endless) => {
+            let piece = Bytes::from(vec![b' '; 64 << 10]);
+            let pieces = futures_util::stream::repeat_with(move || Ok(Frame::data(piece.clone())));
+            Some(StreamBody::new(pieces).boxed_unsync())
+        }
+        None => std::fs::read(shared.vendor.metadata().join(name))
+            .ok()
+            .map(full),
+    };
+    match body {
+        Some(body) => http::Response::new(body),
+        None => gone(),
+    }
+}
+
+fn gone() -> http::Response<Body> {
+    let answer = http::Response::builder().status(404);
+    answer.body(full(Bytes::new())).unwrap()
+}
+
 /// `GET /v1/artifacts/<hex>`, with `Range: bytes=N-`.
 fn artifact(
     shared: &Shared,
     peer: Option<&PeerIdentity>,
     request: &http::Request<hyper::body::Incoming>,
-) -> http::Response<Full<Bytes>> {
+) -> http::Response<Body> {
+    if let (Some(name), Some(PeerIdentity::Host(_))) =
+        (request.uri().path().strip_prefix("/v1/metadata/"), peer)
+    {
+        return metadata(shared, name);
+    }
     let hex = request.uri().path().strip_prefix("/v1/artifacts/");
     let bytes = hex.and_then(|hex| shared.artifacts.lock().unwrap().get(hex).cloned());
     let (Some(bytes), Some(PeerIdentity::Host(_))) = (bytes, peer) else {
-        let answer = http::Response::builder().status(404);
-        return answer.body(Full::default()).unwrap();
+        return gone();
     };
     let range = request.headers().get(header::RANGE);
     let from = range
@@ -384,7 +457,7 @@ fn artifact(
         })
         .map_or(0, |from| from.parse::<usize>().unwrap());
     let total = bytes.len();
-    let mut answer = http::Response::new(Full::new(bytes.slice(from..)));
+    let mut answer = http::Response::new(full(bytes.slice(from..)));
     if range.is_some() {
         *answer.status_mut() = http::StatusCode::PARTIAL_CONTENT;
         let sent = format!("bytes {from}-{}/{total}", total - 1);
@@ -497,6 +570,11 @@ impl EnrolmentService for GrpcService {
         Ok(Response::new(EnrolResponse {
             certificate_chain: ca.issue_host(&request.signing_request, &request.name, ttl),
             ca: ca.pem.clone(),
+            release_root: if self.shared.offers_root.load(Ordering::SeqCst) {
+                self.shared.vendor.root()
+            } else {
+                String::new()
+            },
         }))
     }
 

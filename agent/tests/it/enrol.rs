@@ -25,8 +25,10 @@ async fn try_enrol(
         name: &name,
         state_dir,
         channel: quick().channel(),
+        root: None,
     };
-    enrol(&request, &Clock::system()).await
+    let enrolled = enrol(&request, &Clock::system()).await;
+    enrolled.map(|enrolled| enrolled.identity)
 }
 
 #[tokio::test]

@@ -300,6 +300,8 @@ impl Release<'_> {
         let built = build(dir.path(), &out, &mut |_| {}).unwrap();
         let bytes = fs::read(&out).unwrap();
         controller.publish_artifact(&built.artifact.digest.to_string(), bytes);
+        let id = built.listing.manifest().id();
+        controller.shared.vendor.list(&out, &built.artifact, &id);
         built.artifact
     }
 

@@ -8,6 +8,7 @@ mod crash;
 mod enrol;
 mod first_boot;
 mod host;
+mod hostile;
 mod link;
 mod local;
 mod module;
@@ -15,4 +16,6 @@ mod packages;
 mod renew;
 mod rollout;
 mod support;
+#[path = "../../src/testing/vendor.rs"]
+mod vendor;
 mod whole_host;

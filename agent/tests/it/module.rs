@@ -28,6 +28,8 @@ struct World {
     controller: TestController,
     host: Host,
     generation: u64,
+    /// Of each call: long, but where one hangs.
+    timeout: &'static str,
 }
 
 impl World {
@@ -44,6 +46,7 @@ impl World {
             controller,
             host,
             generation: 0,
+            timeout: "2m",
         };
         world.plan("1");
         assert_eq!(result(&world.report().await), ReportResult::Committed);
@@ -64,8 +67,9 @@ impl World {
 
     fn published(&self, version: &str) -> Assignment {
         let dir = tempfile::tempdir().unwrap();
+        let timeout = self.timeout;
         let manifest = format!(
-            "name = 'app'\nversion = '{version}'\n[installer]\ntype = 'module'\nmodule = 'm'\ntimeout = '2s'\n"
+            "name = 'app'\nversion = '{version}'\n[installer]\ntype = 'module'\nmodule = 'm'\ntimeout = '{timeout}'\n"
         );
         fs::write(dir.path().join("release.toml"), manifest).unwrap();
         fs::create_dir(dir.path().join("files")).unwrap();
@@ -75,6 +79,9 @@ impl World {
         let bytes = fs::read(&out).unwrap();
         let digest = built.artifact.digest.to_string();
         self.controller.publish_artifact(&digest, bytes);
+        let id = built.listing.manifest().id();
+        let vendor = &self.controller.shared.vendor;
+        vendor.list(&out, &built.artifact, &id);
         Assignment {
             rollout: "r1".parse().unwrap(),
             release: format!("app@{version}").parse().unwrap(),
@@ -213,6 +220,11 @@ async fn an_evil_module_is_reported_with_its_class_and_undone() {
     {
         let file = world.host.path(&format!("do-{call}"));
         fs::write(&file, script).unwrap();
+        world.timeout = if script.contains("sleep 1000") {
+            "2s"
+        } else {
+            "2m"
+        };
         world.plan(&(number + 2).to_string());
         let report = world.report().await;
         assert_eq!(result(&report), ReportResult::RolledBack, "{report:?}");

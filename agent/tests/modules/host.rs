@@ -1,17 +1,24 @@
 //! A host of the agent for these tests, and the releases that go to it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use comber_agent::exec::Exec;
+use comber_agent::fetch::Patience;
 use comber_agent::install::{Catalog, Current, InstallError, Installer, Jobs, Kind, Record, Site};
 use comber_agent::link::LinkView;
-use comber_agent::trust::Unverified;
+use comber_agent::trust::{Assigned, Keeper, Listed, Unverified, Wait};
 use comber_agent::update::Itself;
+use comber_runtime::clock::Clock;
+use comber_trust::Directory;
 use tempfile::TempDir;
 use tokio::sync::watch;
+
+use crate::vendor::Vendor;
 
 /// What every file of a payload is called and holds.
 pub(crate) type Payload = Vec<(String, Vec<u8>)>;
@@ -20,6 +27,7 @@ pub(crate) type Payload = Vec<(String, Vec<u8>)>;
 pub(crate) struct Host {
     dir: TempDir,
     pub(crate) variables: BTreeMap<String, String>,
+    vendor: OnceCell<Vendor>,
 }
 
 impl Host {
@@ -31,6 +39,7 @@ impl Host {
         Self {
             dir,
             variables: BTreeMap::new(),
+            vendor: OnceCell::new(),
         }
     }
 
@@ -60,6 +69,23 @@ impl Host {
         }
     }
 
+    /// A publisher lists it, and this host believes that.
+    async fn listed(&self, bundle: &Path, record: &Record) -> Listed {
+        let vendor = self.vendor.get_or_init(|| Vendor::new(self.dir()));
+        vendor.list(bundle, &record.artifact, &record.id());
+        let state = self.dir().join("state");
+        comber_agent::trust::pin(&state, &vendor.root()).unwrap();
+        let source = Arc::new(Directory(vendor.metadata()));
+        let keeper = Keeper::new(&state, source, Patience::default(), Clock::system());
+        let assigned = Assigned {
+            release: &record.id(),
+            artifact: &record.artifact,
+            rolls_back: false,
+            installed: None,
+        };
+        keeper.judge(&assigned, Wait::Short).await.unwrap()
+    }
+
     /// A release of `web`, staged.
     pub(crate) async fn staged(&self, version: &str, module: &str, payload: &Payload) -> Release {
         let source = tempfile::tempdir_in(self.dir()).unwrap();
@@ -77,7 +103,9 @@ impl Host {
             path: built.path,
             artifact: built.artifact,
         };
-        let verified = unverified.verify(&record.id()).unwrap();
+        let verified = unverified
+            .verify(&self.listed(&out, &record).await)
+            .unwrap();
         let kind = self.site().installer(&record);
         kind.stage(verified).await.unwrap();
         Release { record, kind }

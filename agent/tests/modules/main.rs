@@ -10,3 +10,5 @@ mod flows;
 mod host;
 mod oracle;
 mod real;
+#[path = "../../src/testing/vendor.rs"]
+mod vendor;

@@ -58,6 +58,9 @@ pub struct Facts {
     pub reboot_required: bool,
     /// The packages that ask for it, sorted, where that is known; the first 32.
     pub reboot_required_by: Vec<String>,
+    /// Whether the agent can judge what the publisher signed: `ok`, `no_root`, `expired` or `damaged`; empty where it does
+    /// not say.
+    pub trust: String,
 }
 
 /// One file system.
@@ -107,6 +110,7 @@ impl Facts {
             ("facts.agent_version", &self.agent_version),
             ("facts.timezone", &self.timezone),
             ("facts.boot_id", &self.boot_id),
+            ("facts.trust", &self.trust),
         ];
         let likes = self.os.like.iter().map(|like| ("facts.os.like", like));
         let mounts = self.disks.keys().map(|mount| ("facts.disks", mount));

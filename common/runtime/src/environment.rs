@@ -35,6 +35,12 @@ pub fn stderr_is_journal() -> bool {
     announced == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
+/// The passphrase of a signing key, for pipelines that have nobody to ask and no file to keep it in. The one secret that may
+/// come this way: an argument would show it to every user of the machine.
+pub fn passphrase() -> Option<String> {
+    read("COMBER_PASSPHRASE")
+}
+
 /// How often the service manager wants a sign of life (`WatchdogSec=`), if it does.
 pub fn watchdog() -> Option<Duration> {
     let micros = read("WATCHDOG_USEC")?.parse().ok()?;

@@ -97,6 +97,10 @@ impl Files {
         self.metadata().is_dir()
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn metadata(&self) -> PathBuf {
         self.dir.join("metadata")
     }

@@ -10,6 +10,7 @@
 //! (<https://theupdateframework.github.io/specification/latest/>), so that other clients read it too; one target is one
 //! release's decoded bundle. Invariant: a [`Listing`] was signed by the keys that the root in the record names.
 
+pub mod dev;
 mod entry;
 mod files;
 mod judge;

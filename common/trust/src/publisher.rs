@@ -181,7 +181,7 @@ impl Publisher {
     /// Makes a repository: prepares its first root and an empty list.
     pub fn init(
         dir: &Path,
-        keys: &BTreeMap<&'static str, (Vec<Key>, u64)>,
+        keys: &BTreeMap<&str, (Vec<Key>, u64)>,
         lives: Lives,
         now: Instant,
     ) -> Result<Self, PublishError> {
@@ -462,6 +462,12 @@ impl Publisher {
     /// The file of a listed bundle, decoded.
     pub fn bundle(&self, entry: &Entry) -> PathBuf {
         self.place(entry)
+    }
+
+    /// Makes a directory of the publisher's own beside the published files.
+    pub(crate) fn make_dir(&self, name: &str) -> Result<(), PublishError> {
+        let made = fsx::create_dir_durable(&self.files.dir().join(name), 0o700);
+        Ok(made.map_err(FilesError::from)?)
     }
 
     /// The directory of the published metadata.

@@ -90,6 +90,15 @@ pub enum VerifyError {
     /// The record.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// A file of whoever keeps the record.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A role is over.
     #[error(
         "the publisher's {role} metadata has expired: nothing new is installed until the publisher renews it"
@@ -115,7 +124,16 @@ pub enum VerifyError {
     Away(#[source] io::Error),
     /// Whether there is a next root is not known.
     #[error("the publisher's next root cannot be had, so it is not known which keys count now")]
-    Unwalked(#[source] io::Error),
+    Unwalked,
+    /// More bytes than the role may have.
+    #[error(
+        "{name} has more than the {} bytes that its role may have",
+        limit_of(name)
+    )]
+    TooLong {
+        /// Which file.
+        name: String,
+    },
     /// A rule of the specification is broken.
     #[error("the metadata does not verify")]
     Refused(
@@ -142,16 +160,6 @@ pub enum Broken {
     /// It is listed and not there.
     #[error("{0} is missing")]
     Missing(String),
-    /// It is longer than any honest one.
-    #[error("{name} has {found} bytes, at most {limit} are read")]
-    Long {
-        /// The file.
-        name: String,
-        /// Its length, or more than that.
-        found: u64,
-        /// The bound.
-        limit: u64,
-    },
     /// It says more than any honest one.
     #[error("{name} has more than {limit} values")]
     Values {
@@ -215,7 +223,7 @@ pub enum Broken {
 impl VerifyError {
     /// True where another look may do better: nothing was refused.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Unwalked(_))
+        matches!(self, Self::Away(_) | Self::Unwalked | Self::Io { .. })
     }
 }
 

@@ -102,9 +102,10 @@ async fn roots(record: &mut Record, source: &dyn Source) -> Result<Root, VerifyE
         let expected = root.version.saturating_add(1);
         let name = format!("{expected}.root.json");
         let fetched = source.fetch(&name).await;
-        let Some(bytes) = fetched.map_err(VerifyError::Unwalked)? else {
+        let Some(bytes) = fetched.map_err(|_| VerifyError::Unwalked)? else {
             return Ok(root);
         };
+        must_fit(&name, &bytes)?;
         let (text, next) = parse::<Root>(&name, bytes)?;
         signed(&name, &root, &next)?;
         signed(&name, &next.signed, &next)?;
@@ -118,9 +119,8 @@ async fn roots(record: &mut Record, source: &dyn Source) -> Result<Root, VerifyE
         record.root = text;
         root = next;
     }
-    Err(VerifyError::Unwalked(std::io::Error::other(format!(
-        "there are more than {ROOTS_MAX} new ones; the next look goes on"
-    ))))
+    // There are more; the next look goes on from the newest of these.
+    Err(VerifyError::Unwalked)
 }
 
 async fn timestamp(
@@ -240,7 +240,17 @@ fn file_name(root: &Root, listed: &Metafile, name: &str) -> String {
 
 async fn fetch(source: &dyn Source, name: &str) -> Result<Vec<u8>, VerifyError> {
     let fetched = source.fetch(name).await.map_err(VerifyError::Away)?;
-    Ok(fetched.ok_or_else(|| Broken::Missing(name.to_owned()))?)
+    let bytes = fetched.ok_or_else(|| Broken::Missing(name.to_owned()))?;
+    must_fit(name, &bytes)?;
+    Ok(bytes)
+}
+
+fn must_fit(name: &str, bytes: &[u8]) -> Result<(), VerifyError> {
+    if bytes.len() as u64 > limit_of(name) {
+        let name = name.to_owned();
+        return Err(VerifyError::TooLong { name });
+    }
+    Ok(())
 }
 
 /// Reads a file that nobody vouched for yet, so within bounds.
@@ -248,15 +258,7 @@ fn parse<T: Role + DeserializeOwned>(
     name: &str,
     bytes: Vec<u8>,
 ) -> Result<(String, SignedRole<T>), Broken> {
-    let (found, limit) = (bytes.len() as u64, limit_of(name));
     let owned = || name.to_owned();
-    if found > limit {
-        return Err(Broken::Long {
-            name: owned(),
-            found,
-            limit,
-        });
-    }
     let text = String::from_utf8(bytes).map_err(|_| Broken::NoText(owned()))?;
     if values(&text) > VALUES_MAX {
         return Err(Broken::Values {

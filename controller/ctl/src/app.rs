@@ -74,6 +74,8 @@ async fn perform(command: Command, session: &Session) -> Outcome<Exit> {
         Command::Token(command) => cmd::token::run(command, session).await,
         Command::Certificate(command) => cmd::certificate::run(command, session).await,
         Command::Host(command) => cmd::host::run(command, session).await,
+        Command::Key(command) => cmd::key::run(&command, session),
+        Command::Repo(command) => cmd::repo::run(command, session).await,
         Command::Release(command) => cmd::release::run(command, session).await,
         Command::Rollout(command) => return cmd::rollout::run(command, session).await,
         Command::Budget(command) => cmd::budget::run(command, session).await,

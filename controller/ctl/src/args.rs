@@ -101,7 +101,13 @@ pub(crate) enum Command {
     /// List, label, revoke and retire hosts
     #[command(subcommand)]
     Host(cmd::host::HostCommand),
-    /// Build and publish releases
+    /// Make and show the keys that sign releases
+    #[command(subcommand)]
+    Key(cmd::key::KeyCommand),
+    /// Keep the signed repository of releases
+    #[command(subcommand)]
+    Repo(cmd::repo::RepoCommand),
+    /// Build, list and publish releases
     #[command(subcommand)]
     Release(cmd::release::ReleaseCommand),
     /// Plan, start, watch and steer rollouts

@@ -12,6 +12,7 @@ use comber_proto::freeze::v1::freeze_service_client::FreezeServiceClient;
 use comber_proto::host::v1::host_service_client::HostServiceClient;
 use comber_proto::release::v1::release_service_client::ReleaseServiceClient;
 use comber_proto::rollout::v1::rollout_service_client::RolloutServiceClient;
+use comber_proto::trust::v1::trust_service_client::TrustServiceClient;
 use comber_runtime::backoff::Backoff;
 use comber_runtime::channel::{self, ChannelSettings, ConnectError};
 use comber_runtime::tls::explain;
@@ -115,6 +116,11 @@ impl Client {
     /// Freezes.
     pub(crate) fn freezes(&self) -> FreezeServiceClient<Channel> {
         FreezeServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// The publisher's metadata.
+    pub(crate) fn trust(&self) -> TrustServiceClient<Channel> {
+        TrustServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX)
     }
 
     /// What happened.

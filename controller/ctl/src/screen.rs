@@ -126,6 +126,21 @@ impl Screen {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
+    /// True where somebody is there to be asked.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.stderr_tty && io::stdin().is_terminal()
+    }
+
+    /// Asks for something that must not be seen.
+    #[expect(clippy::unused_self, reason = "the screen stands for both outputs")]
+    pub(crate) fn ask_secret(&self, question: &str) -> Outcome<String> {
+        let _ = write!(io::stderr(), "{question}");
+        let read = console::Term::stderr().read_secure_line();
+        read.map_err(|error| {
+            CliError::new(Exit::Failed, "cannot read the answer").because(error.to_string())
+        })
+    }
+
     /// Asks before something that cannot be undone; without a terminal to ask on, it goes ahead.
     pub(crate) fn confirm(&self, yes: bool, question: &str) -> Outcome<()> {
         if yes || !self.stderr_tty || !io::stdin().is_terminal() {

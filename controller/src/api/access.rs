@@ -171,6 +171,14 @@ pub const TABLE: &[(&str, Needs)] = &[
         "/comber.rollout.v1.RolloutService/ExplainRollout",
         Needs::Operator,
     ),
+    (
+        "/comber.trust.v1.TrustService/ImportRepository",
+        Needs::Operator,
+    ),
+    (
+        "/comber.trust.v1.TrustService/GetRepository",
+        Needs::Operator,
+    ),
     ("/grpc.health.v1.Health/Check", Needs::Nothing),
     ("/grpc.health.v1.Health/List", Needs::Nothing),
     ("/grpc.health.v1.Health/Watch", Needs::Nothing),

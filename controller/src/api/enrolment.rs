@@ -100,10 +100,12 @@ impl EnrolmentService for Enrolment {
             .enrol(secret, peer.clone(), self.recorded(&issued))
             .await?;
         tracing::info!(name = peer.name(), kind = ?request.kind(), "enrolled");
+        let trust = self.core.read().await.trust.clone();
+        let root = trust.as_ref().and_then(|trust| trust.kept.newest_root());
         Ok(Response::new(EnrolResponse {
             certificate_chain: issued.chain_pem,
             ca: self.ca.certificate_pem().to_owned(),
-            release_root: String::new(),
+            release_root: root.unwrap_or_default().to_owned(),
         }))
     }
 

@@ -14,8 +14,10 @@ mod packages;
 mod release;
 mod rollout;
 mod status;
+pub(crate) mod trust;
 mod view;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use comber_proto::agent::v1::agent_link_service_server::{self, AgentLinkServiceServer};
@@ -26,6 +28,7 @@ use comber_proto::freeze::v1::freeze_service_server::{self, FreezeServiceServer}
 use comber_proto::host::v1::host_service_server::{self, HostServiceServer};
 use comber_proto::release::v1::release_service_server::{self, ReleaseServiceServer};
 use comber_proto::rollout::v1::rollout_service_server::{self, RolloutServiceServer};
+use comber_proto::trust::v1::trust_service_server::{self, TrustServiceServer};
 use comber_runtime::clock::Clock;
 use comber_runtime::shutdown::Shutdown;
 use comber_runtime::task;
@@ -62,6 +65,8 @@ pub struct Parts {
     pub lives: CertificateLives,
     /// The time, for certificates.
     pub clock: Clock,
+    /// A directory for what is being verified; nothing in it lasts.
+    pub scratch: PathBuf,
     /// When streams end.
     pub shutdown: Shutdown,
 }
@@ -82,6 +87,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
     let freezes = FreezeServiceServer::new(freeze::Freezes::new(core()));
     let budgets = BudgetServiceServer::new(budget::Budgets::new(core()));
     let events = EventServiceServer::new(event::Events::new(core(), parts.shutdown.clone()));
+    let trust = TrustServiceServer::new(trust::Trust::new(parts));
     let (reporter, health) = tonic_health::server::health_reporter();
     task::spawn(
         "health",
@@ -101,6 +107,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(freezes.max_decoding_message_size(MESSAGE_MAX))
         .add_service(budgets.max_decoding_message_size(MESSAGE_MAX))
         .add_service(events.max_decoding_message_size(MESSAGE_MAX))
+        .add_service(trust.max_decoding_message_size(UPLOAD_MESSAGE_MAX))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         // Tools that are a few years old ask by this name only.
@@ -110,7 +117,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
 /// Load balancers and probes are told that the process ends before its connections are. Every service has the one state:
 /// they serve from the same core.
 async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
-    const SERVICES: [&str; 9] = [
+    const SERVICES: [&str; 10] = [
         "",
         agent_link_service_server::SERVICE_NAME,
         enrolment_service_server::SERVICE_NAME,
@@ -119,6 +126,7 @@ async fn tell(reporter: HealthReporter, shutdown: Shutdown) {
         host_service_server::SERVICE_NAME,
         event_service_server::SERVICE_NAME,
         freeze_service_server::SERVICE_NAME,
+        trust_service_server::SERVICE_NAME,
         budget_service_server::SERVICE_NAME,
     ];
     for status in [ServingStatus::Serving, ServingStatus::NotServing] {

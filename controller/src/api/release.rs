@@ -106,7 +106,7 @@ impl ReleaseService for Releases {
         let world = self.core.read().await;
         let missing = || CoreError::missing("release", &id);
         let release = world.input.releases.get(&id).ok_or_else(missing)?;
-        let release = Some(view::release(&world.input, release));
+        let release = Some(view::release(&world, release));
         Ok(Response::new(PublishReleaseResponse { release, already }))
     }
 
@@ -124,7 +124,7 @@ impl ReleaseService for Releases {
         });
         let releases = releases
             .into_iter()
-            .map(|r| view::release(&world.input, r))
+            .map(|r| view::release(&world, r))
             .collect();
         Ok(Response::new(ListReleasesResponse { releases }))
     }
@@ -137,7 +137,7 @@ impl ReleaseService for Releases {
         let world = self.core.read().await;
         let release = world.input.releases.get(&id);
         let release = release.ok_or_else(|| CoreError::missing("release", &id))?;
-        let release = Some(view::release(&world.input, release));
+        let release = Some(view::release(&world, release));
         Ok(Response::new(GetReleaseResponse { release }))
     }
 

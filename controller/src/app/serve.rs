@@ -94,11 +94,13 @@ async fn live(settings: &ControllerSettings) -> Result<Cause> {
         ca: Arc::clone(&ca),
         lives,
         clock: clock.clone(),
+        scratch: settings.data_dir.join("scratch"),
         shutdown: shutdown.clone(),
     };
     let serve_clock = clock.clone();
     let routes = api::routes(&parts).context("cannot set up reflection")?;
     admin::bootstrap(settings, &core, &ca, &clock).await?;
+    pin_root(settings, &core, &clock).await?;
 
     task::spawn(
         "metrics",
@@ -206,6 +208,30 @@ async fn open_store(
     };
     let open = move || Store::open(&dir, options);
     Ok(tokio::task::spawn_blocking(open).await??)
+}
+
+/// Pins the configured root where none is; from then on only the publisher's own chain of roots changes it.
+async fn pin_root(settings: &ControllerSettings, core: &Core, clock: &Clock) -> Result<()> {
+    let Some(path) = &settings.trust.root else {
+        return Ok(());
+    };
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read trust.root, {}", path.display()))?;
+    let pinned = api::trust::pinned(&text, clock.wall(), "the configuration")
+        .with_context(|| format!("trust.root, {}, cannot be pinned", path.display()))?;
+    match &core.read().await.trust {
+        Some(trust) if trust.kept.pinned == pinned.pinned => return Ok(()),
+        Some(trust) => {
+            tracing::warn!(
+                pinned = %trust.kept.pinned, configured = %pinned.pinned,
+                "trust.root is another root than the one that was pinned before, which stays"
+            );
+            return Ok(());
+        }
+        None => {}
+    }
+    core.keep_trust(None, pinned).await?;
+    Ok(())
 }
 
 async fn bind(address: std::net::SocketAddr, key: &str) -> Result<TcpListener> {

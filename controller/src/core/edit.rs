@@ -34,6 +34,8 @@ pub(crate) struct Edit<'a> {
     pub(crate) changes: &'a mut Changes,
     /// The time by the steady clock.
     pub(crate) now: Timestamp,
+    /// The time by the wall clock, by which the publisher's metadata ends.
+    pub(crate) wall: Timestamp,
     /// Set where a plan should follow.
     pub(crate) plan: bool,
     /// Set where somebody is let in no more: open connections are looked at again.

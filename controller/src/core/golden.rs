@@ -37,6 +37,7 @@ use super::packages::PackagePart;
 use super::records::{decode, encode};
 use super::revocations::Revocation;
 use super::tokens::Token;
+use super::trust::{Head, Kept};
 use crate::pki::tokens::{TokenKind, TokenRecord};
 
 #[expect(
@@ -129,6 +130,30 @@ fn counters() {
         oldest_event: 3,
     };
     golden("meta", &meta);
+}
+
+#[test]
+fn trust() {
+    golden(
+        "trust_head",
+        &Head {
+            number: 3,
+            pieces: 7,
+        },
+    );
+    let text = |name: &str| Some(format!("{{\"signed\":\"{name}\"}}"));
+    let kept = Kept {
+        pinned: Digest([0xcd; 32]),
+        roots: BTreeMap::from([(1, "{}".to_owned()), (2, "{\"signed\":2}".to_owned())]),
+        timestamp: text("timestamp"),
+        snapshot: text("snapshot"),
+        targets: text("targets"),
+        trusted_at: Some(at(9)),
+        once: BTreeMap::from([("webapp@2.4.0".parse().unwrap(), 12)]),
+        imported_at: at(10),
+        imported_by: "ada".to_owned(),
+    };
+    golden("trust", &kept);
 }
 
 #[test]
@@ -450,7 +475,7 @@ fn words_that_were_ever_stored() {
          release_deleted rollout_created rollout_started rollout_paused rollout_resumed rollout_halted \
          rollout_rolling_back rollout_rolled_back rollout_completed rollout_aborted rollout_fenced wave_opened \
          wave_passed outcome_changed host_rolled_back freeze_added freeze_removed budget_set budget_deleted \
-         lock_taken lock_released rollout_overdue",
+         lock_taken lock_released rollout_overdue repository_imported",
     );
     words::<TokenKind>("host operator");
 }

@@ -78,6 +78,9 @@ pub(crate) fn load(store: &Store, now: Timestamp) -> Result<(World, Vec<String>)
         let view = RolloutView::new(rollout, members);
         world.input.rollouts.insert(view.rollout.id, view);
     }
+    let (trust, old_pieces) = super::trust::load(store)?;
+    world.trust = trust;
+    strays.extend(old_pieces);
     super::packages::load(store, &mut world)?;
     world.input.restart(now);
     Ok((world, strays))
@@ -90,7 +93,7 @@ fn members(store: &Store, id: RolloutId) -> Result<BTreeMap<HostId, Member>, Loa
         .collect())
 }
 
-fn all<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>, LoadError> {
+pub(super) fn all<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>, LoadError> {
     Ok(pairs(store, prefix)?
         .into_iter()
         .map(|(_, record)| record)
@@ -116,7 +119,10 @@ pub(super) fn by_host<T: DeserializeOwned>(
     Ok(named)
 }
 
-fn pairs<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<(String, T)>, LoadError> {
+pub(super) fn pairs<T: DeserializeOwned>(
+    store: &Store,
+    prefix: &str,
+) -> Result<Vec<(String, T)>, LoadError> {
     let mut records = Vec::new();
     let mut after: Option<bytes::Bytes> = None;
     loop {

@@ -30,6 +30,7 @@ mod revocations;
 mod rollouts;
 mod task;
 mod tokens;
+mod trust;
 mod world;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub use error::{CoreError, LoadError};
 pub use packages::PackageReport;
 pub use revocations::{KEPT as REVOCATION_KEPT, Revocation};
 pub use tokens::{Certificate, Token};
+pub use trust::{Kept, Listed, Trusted};
 pub use world::World;
 
 use crate::store::Store;

@@ -45,6 +45,10 @@ pub(crate) const BUDGETS: &str = "/v1/b/";
 pub(crate) const LOCKS: &str = "/v1/l/";
 /// Prefix of lists of packages.
 pub(crate) const PACKAGES: &str = "/v1/p/";
+/// The publisher's metadata: how many pieces it is in.
+pub(crate) const TRUST: &str = "/v1/x/head";
+/// Prefix of its pieces.
+pub(crate) const TRUST_PIECES: &str = "/v1/x/set/";
 /// Prefix of tokens.
 pub(crate) const TOKENS: &str = "/v1/t/";
 
@@ -107,6 +111,16 @@ pub(crate) fn members_prefix(id: RolloutId) -> String {
 /// A host's record in a rollout.
 pub(crate) fn member_key(id: RolloutId, host: &HostId) -> String {
     format!("{}{host}", members_prefix(id))
+}
+
+/// Prefix of the pieces of one import of the publisher's metadata.
+pub(crate) fn trust_prefix(number: u64) -> String {
+    format!("{TRUST_PIECES}{number:016x}/")
+}
+
+/// One piece of it.
+pub(crate) fn trust_key(number: u64, piece: usize) -> String {
+    format!("{}{piece:06x}", trust_prefix(number))
 }
 
 /// A freeze's record.

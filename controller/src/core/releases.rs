@@ -33,6 +33,7 @@ fn publish(edit: &mut Edit<'_>, release: Release) -> Result<bool, CoreError> {
             there.artifact.digest.short()
         )));
     }
+    edit.world.must_list(&id, &release.artifact)?;
     let text = format!("{id} was published by {}", release.published_by);
     let event = edit.event_by(EventKind::ReleasePublished, &release.published_by, text);
     let event = edit.event(&event);

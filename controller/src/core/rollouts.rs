@@ -44,6 +44,9 @@ fn create(edit: &mut Edit<'_>, spec: RolloutSpec, actor: &str) -> Result<Rollout
         );
         problems.insert(0, Invalid::new("release", problem));
     }
+    if problems.is_empty() {
+        edit.world.must_be_installable(&spec.release, edit.wall)?;
+    }
     if !problems.is_empty() {
         return Err(CoreError::Invalid(problems));
     }
@@ -70,8 +73,14 @@ fn steer(
     command: Command,
     actor: &str,
 ) -> Result<(), CoreError> {
-    if !edit.world.input.rollouts.contains_key(&id) {
-        return Err(CoreError::missing("rollout", id));
+    let view = edit.world.input.rollouts.get(&id);
+    let view = view.ok_or_else(|| CoreError::missing("rollout", id))?;
+    match command {
+        Command::Start | Command::Resume => {
+            let release = view.rollout.spec.release.clone();
+            edit.world.must_be_installable(&release, edit.wall)?;
+        }
+        Command::Pause | Command::Abort | Command::RollBack => {}
     }
     let effect = comber_planner::command(&edit.world.input, id, command, actor, edit.now)
         .map_err(|refused| CoreError::Refused(refused.to_string()))?;

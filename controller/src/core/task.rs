@@ -148,6 +148,7 @@ impl Task {
             world: &mut guard,
             changes: &mut changes,
             now: self.clock.steady(),
+            wall: self.clock.wall(),
             plan: false,
             barred: false,
         };

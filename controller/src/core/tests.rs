@@ -67,6 +67,15 @@ impl Fixture {
             .await
     }
 
+    /// The publisher lists `webapp@1` with the bytes of `release("webapp@1", 1)`.
+    pub(super) async fn list(&self) {
+        let before = self.core.read().await.trust.clone();
+        self.core
+            .keep_trust(before, listing(1, &["1"]))
+            .await
+            .unwrap();
+    }
+
     pub(super) async fn stop(self) {
         self.shutdown
             .trigger(comber_runtime::shutdown::Cause::Requested("test".into()));
@@ -124,6 +133,108 @@ pub(super) fn release(id: &str, byte: u8) -> comber_model::release::Release {
     }
 }
 
+/// Metadata as the core keeps it after somebody has verified it: versions of `webapp`, each with the bytes and the counter
+/// of its number.
+pub(super) fn listing(version: u64, webapps: &[&str]) -> Kept {
+    let role = |kind: &str, more: &str| {
+        format!(
+            r#"{{"signed":{{"_type":"{kind}","spec_version":"1.0.31","version":{version},"expires":"2099-01-01T00:00:00Z",{more}}},"signatures":[]}}"#
+        )
+    };
+    let target = |number: &&str| {
+        let digest = format!("{:02x}", number.parse::<u8>().unwrap()).repeat(32);
+        format!(
+            r#""webapp-{number}.rel":{{"length":1,"hashes":{{"sha256":"{digest}"}},"custom":{{"release":{{"product":"webapp","version":"{number}","counter":{number},"rollback_ok":true}}}}}}"#
+        )
+    };
+    let targets: Vec<String> = webapps.iter().map(target).collect();
+    let targets = format!(r#""targets":{{{}}}"#, targets.join(","));
+    let root = role("root", r#""consistent_snapshot":true,"keys":{},"roles":{}"#);
+    Kept {
+        timestamp: Some(role(
+            "timestamp",
+            r#""meta":{"snapshot.json":{"version":1}}"#,
+        )),
+        snapshot: Some(role("snapshot", r#""meta":{"targets.json":{"version":1}}"#)),
+        targets: Some(role("targets", &targets)),
+        ..Kept::pinned(
+            Digest([7; 32]),
+            (version, root),
+            Timestamp::UNIX_EPOCH,
+            "ada",
+        )
+    }
+}
+
+#[tokio::test]
+async fn what_the_publisher_lists_is_there_after_a_restart_and_decides_what_is_rolled_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::open(dir.path());
+    let core = &fixture.core;
+    let refused = core.publish_release(release("webapp@1", 1)).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("webapp@1 is not listed: no publisher's root"),
+        "{refused}"
+    );
+    fixture.list().await;
+    let other = core.publish_release(release("webapp@1", 9)).await;
+    let other = other.unwrap_err().to_string();
+    assert!(other.contains("not listed with these bytes"), "{other}");
+    core.publish_release(release("webapp@1", 1)).await.unwrap();
+    fixture.enrol("web-1").await.unwrap();
+    let draft = core.create_rollout(spec("webapp@1"), "ada").await.unwrap();
+    let running = core.create_rollout(spec("webapp@1"), "ada").await.unwrap();
+    core.command(running, comber_planner::Command::Start, "ada")
+        .await
+        .unwrap();
+    fixture.stop().await;
+
+    let fixture = Fixture::open(dir.path());
+    let core = &fixture.core;
+    let before = core.read().await.trust.clone();
+    let id: ReleaseId = "webapp@1".parse().unwrap();
+    assert_eq!(before.as_ref().unwrap().counter(&id), 1);
+    // Withdrawn: what runs waits for a person, and nothing new begins.
+    let stale = core.keep_trust(None, listing(2, &["2"])).await.unwrap_err();
+    assert!(stale.to_string().contains("import again"), "{stale}");
+    core.keep_trust(before, listing(2, &["2"])).await.unwrap();
+    let withdrawn = core.create_rollout(spec("webapp@1"), "ada").await;
+    let withdrawn = withdrawn.unwrap_err().to_string();
+    assert!(
+        withdrawn.contains("webapp@1 is not listed any more"),
+        "{withdrawn}"
+    );
+    let start = core.command(draft, comber_planner::Command::Start, "ada");
+    assert!(start.await.is_err());
+    let world = core.read().await;
+    let state = world.input.rollouts[&running].rollout.state;
+    assert_eq!(state, comber_model::rollout::RolloutState::Paused);
+    drop(world);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_of_many_releases_is_kept_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::open(dir.path());
+    let mut kept = listing(1, &["1"]);
+    // Far more than one value of the store, with a letter on every edge.
+    kept.roots.insert(0, "ü\"".repeat(100_000));
+    let kept = fixture.core.keep_trust(None, kept).await.unwrap();
+    fixture.stop().await;
+    let fixture = Fixture::open(dir.path());
+    let found = fixture.core.read().await.trust.clone().unwrap();
+    assert_eq!(found, kept);
+    // Pieces of an import that a crash cut off are swept, and those that count stay.
+    let mut small = found.kept.clone();
+    small.roots.remove(&0);
+    fixture.core.keep_trust(Some(found), small).await.unwrap();
+    let pieces = fixture.store.range(b"/v1/x/set/", None, 100).unwrap();
+    assert_eq!(pieces.items.len(), 1);
+    fixture.stop().await;
+}
+
 fn spec(release: &str) -> RolloutSpec {
     let source =
         format!("release = \"{release}\"\nselector = \"true\"\n[[wave]]\nhosts = \"rest\"");
@@ -151,6 +262,7 @@ async fn what_was_answered_is_there_after_a_restart() {
     core.label_hosts(vec![host("web-1")], set, Vec::new(), "ada")
         .await
         .unwrap();
+    fixture.list().await;
     core.publish_release(release("webapp@1", 1)).await.unwrap();
     let id = core.create_rollout(spec("webapp@1"), "ada").await.unwrap();
     let events = core.events(0, 100).await.unwrap();
@@ -269,6 +381,7 @@ async fn a_refused_edit_changes_nothing() {
     let fixture = Fixture::open(dir.path());
     fixture.enrol("web-1").await.unwrap();
     let core = &fixture.core;
+    fixture.list().await;
     core.publish_release(release("webapp@1", 1)).await.unwrap();
     let before = core.events(0, 100).await.unwrap();
 
@@ -320,6 +433,7 @@ async fn a_release_that_a_rollout_needs_stays() {
     let fixture = Fixture::open(dir.path());
     let core = &fixture.core;
     let id: ReleaseId = "webapp@1".parse().unwrap();
+    fixture.list().await;
     core.publish_release(release("webapp@1", 1)).await.unwrap();
     let rollout = core.create_rollout(spec("webapp@1"), "ada").await.unwrap();
     let refused = core
@@ -400,6 +514,7 @@ async fn a_release_that_hosts_run_stays() {
     let fixture = Fixture::open(dir.path());
     fixture.enrol("web-1").await.unwrap();
     let core = &fixture.core;
+    fixture.list().await;
     core.publish_release(release("webapp@1", 1)).await.unwrap();
     let attachment = core.attach(&host("web-1")).await.unwrap();
     let installed = comber_model::Installed {

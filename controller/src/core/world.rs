@@ -1,6 +1,7 @@
 //! Everything the controller knows, in memory: the planner's picture of the fleet, and what stands beside it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use comber_model::{BarReason, HostId, Link};
 use comber_planner::{HostView, PlanInput};
@@ -13,6 +14,7 @@ use super::meta::Meta;
 use super::packages::Asked;
 use super::revocations::Revocation;
 use super::tokens::Token;
+use super::trust::Trusted;
 
 /// The state of the controller. Changed by the core task alone.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub struct World {
     pub input: PlanInput,
     /// Tokens that can still be used, and those just spent, by the id that people see.
     pub tokens: BTreeMap<String, Token>,
+    /// What the publisher signed, verified; absent where no root is pinned.
+    pub trust: Option<Arc<Trusted>>,
     /// Certificates that are refused, by their number.
     pub revoked: BTreeMap<String, Revocation>,
     /// The packages whose versions stand in the hosts' views.

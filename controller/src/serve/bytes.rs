@@ -1,4 +1,5 @@
-//! Artifacts by HTTP/1.1: `GET` and `HEAD /v1/artifacts/<sha256>` with a single range.
+//! Bytes by HTTP/1.1: `GET` and `HEAD /v1/artifacts/<sha256>` with a single range, and `/v1/metadata/<file>`, what the
+//! publisher signed.
 //!
 //! A host reads only what its own assignment names; operators read everything. A body is read from disk in pieces as the
 //! peer takes them, so a slow reader holds one piece.
@@ -27,6 +28,7 @@ use crate::api::access::{self, Peer};
 use crate::core::World;
 
 const PREFIX: &str = "/v1/artifacts/";
+const METADATA: &str = "/v1/metadata/";
 /// Bytes read at once: large enough that reading costs little beside encrypting.
 const PIECE: usize = 256 << 10;
 /// A request comes at once; a slower peer holds a connection for nothing.
@@ -71,27 +73,26 @@ async fn respond(
     peer: &Peer,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, Response<Body>> {
+    if let Some(certificate) = &peer.certificate
+        && certificate.is_expired(server.clock.wall())
+    {
+        return Err(text(StatusCode::FORBIDDEN, "the certificate is over\n"));
+    }
     let path = request.uri().path();
+    if let Some(name) = path.strip_prefix(METADATA) {
+        must_get(request)?;
+        return metadata(&*server.core.read().await, peer, name, request.method());
+    }
     let digest = path
         .strip_prefix(PREFIX)
         .and_then(|text| text.parse::<Digest>().ok());
     let digest = digest.ok_or_else(|| {
         text(
             StatusCode::NOT_FOUND,
-            "artifacts are at /v1/artifacts/<sha256>; all else is gRPC\n",
+            "artifacts are at /v1/artifacts/<sha256>, metadata at /v1/metadata/<file>; all else is gRPC\n",
         )
     })?;
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        let allow = HeaderValue::from_static("GET, HEAD");
-        refusal.headers_mut().insert(header::ALLOW, allow);
-        return Err(refusal);
-    }
-    if let Some(certificate) = &peer.certificate
-        && certificate.is_expired(server.clock.wall())
-    {
-        return Err(text(StatusCode::FORBIDDEN, "the certificate is over\n"));
-    }
+    must_get(request)?;
     may_read(&*server.core.read().await, peer, digest)?;
     let missing = || text(StatusCode::NOT_FOUND, "there is no such artifact\n");
     let path = server.artifacts.path(digest).ok_or_else(missing)?;
@@ -133,6 +134,59 @@ async fn respond(
     response
         .body(body)
         .map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "\n"))
+}
+
+#[expect(
+    clippy::result_large_err,
+    reason = "the error is the answer that is sent"
+)]
+fn must_get(request: &Request<Incoming>) -> Result<(), Response<Body>> {
+    if request.method() == Method::GET || request.method() == Method::HEAD {
+        return Ok(());
+    }
+    let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    let allow = HeaderValue::from_static("GET, HEAD");
+    refusal.headers_mut().insert(header::ALLOW, allow);
+    Err(refusal)
+}
+
+/// A file of the publisher's metadata. It is for everybody who was enrolled; strangers learn nothing.
+#[expect(
+    clippy::result_large_err,
+    reason = "the error is the answer that is sent"
+)]
+fn metadata(
+    world: &World,
+    peer: &Peer,
+    name: &str,
+    method: &Method,
+) -> Result<Response<Body>, Response<Body>> {
+    access::admit(world, peer)
+        .map_err(|error| text(StatusCode::FORBIDDEN, format!("{error}\n")))?;
+    if peer.identity.is_none() {
+        return Err(text(
+            StatusCode::UNAUTHORIZED,
+            "a certificate is needed; get one with comber-agent enroll, or comber init\n",
+        ));
+    }
+    let file = world.trust.as_deref().and_then(|trust| trust.file(name));
+    let missing = || text(StatusCode::NOT_FOUND, "there is no such metadata\n");
+    let file = file.ok_or_else(missing)?.to_owned();
+    let length = file.len();
+    let mut response = if *method == Method::HEAD {
+        Response::new(empty())
+    } else {
+        text(StatusCode::OK, file)
+    };
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    // What is newest changes at any time, and nobody in between decides for how long it is.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 /// Operators read everything, a host what its own assignment names.

@@ -3,21 +3,29 @@
 use std::fs;
 
 use bytes::Bytes;
+use comber_bundle::Built;
 use comber_proto::release::v1::release_service_client::ReleaseServiceClient;
 use comber_proto::release::v1::{
     DeleteReleaseRequest, PublishReleaseRequest, StatUploadRequest, UploadRequest, UploadStart,
 };
 use comber_proto::rollout::v1::rollout_service_client::RolloutServiceClient;
 use comber_proto::rollout::v1::{CreateRolloutRequest, StartRolloutRequest};
+use comber_proto::trust::v1::trust_service_client::TrustServiceClient;
+use comber_proto::trust::v1::{ImportRepositoryRequest, ImportRepositoryResponse, ImportStart};
 use comber_runtime::channel::dial;
+use comber_runtime::clock::Clock;
 use comber_runtime::identity::Identity;
 use comber_runtime::shutdown::Shutdown;
 use comber_runtime::{task, tls};
+use comber_trust::publisher::Publisher;
+use comber_trust::{Signed, dev};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use rustls::ClientConfig;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -28,6 +36,7 @@ use crate::port::{Agent, MAX_SIZE, PATIENCE, Port, idle};
 pub(crate) struct Bundle {
     pub(crate) digest: [u8; 32],
     pub(crate) bytes: Vec<u8>,
+    repository: PathBuf,
 }
 
 impl Bundle {
@@ -50,10 +59,18 @@ impl Bundle {
         fs::write(source.join("release.toml"), manifest).unwrap();
         let out = port.dir.path().join(format!("app-{version}.comber"));
         let built = comber_bundle::build(&source, &out, &mut |_| {}).unwrap();
+        let repository = port.dir.path().join("repository");
+        list(&repository, &built, port.clock.wall());
         Self {
             digest: built.artifact.digest.0,
             bytes: fs::read(out).unwrap(),
+            repository,
         }
+    }
+
+    /// Has the controller verify and keep what the publisher lists.
+    pub(crate) async fn import(&self, channel: Channel) -> Result<(), Status> {
+        import(&self.repository, channel, true).await.map(drop)
     }
 
     pub(crate) fn path(&self) -> String {
@@ -97,6 +114,7 @@ impl Bundle {
     }
 
     async fn finish(&self, channel: Channel) -> Result<bool, Status> {
+        self.import(channel.clone()).await?;
         let request = PublishReleaseRequest {
             digest: self.digest.to_vec(),
         };
@@ -110,8 +128,53 @@ impl Bundle {
     }
 }
 
+/// The publisher lists a bundle.
+fn list(repository: &Path, built: &Built, now: Timestamp) {
+    let now = now.max(Clock::system().wall());
+    let publisher = Publisher::open(repository, dev::lives(), now).unwrap();
+    let tar = repository.join("decoded");
+    comber_bundle::decode(&built.path, &built.artifact, &tar).unwrap();
+    let id = built.listing.manifest().id();
+    let counter = publisher.next_counter(&id.name).unwrap();
+    let signed = Signed {
+        product: id.name,
+        version: id.version,
+        counter,
+        platforms: None,
+        min_agent: None,
+        min_from: None,
+        rollback_ok: true,
+    };
+    publisher.add(&tar, signed).unwrap();
+    dev::publish(repository, now).unwrap();
+}
+
+/// Sends what a repository's directory publishes.
+pub(crate) async fn import(
+    repository: &Path,
+    channel: Channel,
+    pin: bool,
+) -> Result<ImportRepositoryResponse, Status> {
+    let mut pieces = vec![ImportRepositoryRequest {
+        start: Some(ImportStart { pin }),
+        ..ImportRepositoryRequest::default()
+    }];
+    for entry in fs::read_dir(repository.join("metadata")).unwrap() {
+        let entry = entry.unwrap();
+        let bytes = fs::read(entry.path()).unwrap();
+        pieces.extend(bytes.chunks(700).map(|data| ImportRepositoryRequest {
+            start: None,
+            name: entry.file_name().into_string().unwrap(),
+            data: data.to_vec(),
+        }));
+    }
+    let mut client = TrustServiceClient::new(channel);
+    let answer = client.import_repository(tokio_stream::iter(pieces)).await;
+    answer.map(tonic::Response::into_inner)
+}
+
 /// One request over HTTP/1.1.
-async fn ask(
+pub(crate) async fn ask(
     port: &Port,
     config: Arc<ClientConfig>,
     method: Method,

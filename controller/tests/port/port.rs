@@ -21,6 +21,7 @@ use comber_runtime::metrics::{Metrics, encode};
 use comber_runtime::shutdown::{Cause, Shutdown};
 use comber_runtime::token::Token;
 use comber_runtime::{task, tls};
+use comber_trust::dev;
 use http::Uri;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
@@ -87,8 +88,12 @@ impl Port {
             ca: Arc::clone(&ca),
             lives,
             clock: clock.clone(),
+            scratch: dir.path().join("scratch"),
             shutdown: shutdown.clone(),
         });
+        // Signed for whichever of the two clocks is ahead: the verifying library reads the machine's own.
+        let signed_at = clock.wall().max(Clock::system().wall());
+        dev::create(&dir.path().join("repository"), signed_at).unwrap();
         let trusted = [ca.certificate().clone()];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

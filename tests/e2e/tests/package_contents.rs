@@ -40,7 +40,10 @@ const PACKAGES: [Package; 3] = [
     },
     Package {
         name: "comber",
-        own: &[],
+        own: &[
+            "usr/lib/systemd/system/comber-refresh.service",
+            "usr/lib/systemd/system/comber-refresh.timer",
+        ],
         section: 1,
     },
 ];

@@ -26,6 +26,8 @@ pub struct HostLabOptions {
     pub agent: String,
     /// The agents' package; where absent, the binary of this build with the files that packages install.
     pub package: Option<PathBuf>,
+    /// Another program than that of this build, with the same files.
+    pub program: Option<PathBuf>,
     /// What the hosts have that others have not.
     pub fleet: FleetOptions,
 }
@@ -46,7 +48,7 @@ impl HostLab {
 
     /// The same with options.
     pub fn with(hosts: usize, options: &HostLabOptions) -> Result<Self> {
-        let this = Self::bare(hosts, &options.fleet)?;
+        let this = Self::without_agents_on(hosts, &options.fleet)?;
         let token = this.lab.token(&["--uses", &hosts.to_string()])?;
         let installed = std::thread::scope(|scope| {
             let install = |host| {
@@ -64,10 +66,11 @@ impl HostLab {
 
     /// So many bare hosts, and a controller that knows none of them.
     pub fn without_agents(hosts: usize) -> Result<Self> {
-        Self::bare(hosts, &FleetOptions::default())
+        Self::without_agents_on(hosts, &FleetOptions::default())
     }
 
-    fn bare(hosts: usize, options: &FleetOptions) -> Result<Self> {
+    /// The same on hosts with options.
+    pub fn without_agents_on(hosts: usize, options: &FleetOptions) -> Result<Self> {
         // Built before anything is up: it may take minutes.
         Binaries::get()?;
         let fleet = Fleet::with(hosts, options)?;
@@ -81,9 +84,10 @@ impl HostLab {
 
     /// Installs the agent on a host, enrols it and starts it.
     pub fn install_agent(&self, host: &Host, token: &str, options: &HostLabOptions) -> Result<()> {
-        let origin = match &options.package {
-            Some(deb) => Origin::Deb(deb),
-            None => Origin::Binary(&self.lab.binaries().agent),
+        let origin = match (&options.package, &options.program) {
+            (Some(deb), _) => Origin::Deb(deb),
+            (None, Some(program)) => Origin::Binary(program),
+            (None, None) => Origin::Binary(&self.lab.binaries().agent),
         };
         agent::install(host, origin, &self.controller_url(), token, &options.agent)
             .with_context(|| format!("no agent on {}", host.name()))

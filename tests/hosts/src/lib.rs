@@ -35,7 +35,7 @@ pub use lab::{HostLab, HostLabOptions, LONG};
 pub use load::put_under_load;
 pub use module::Page;
 pub use packages::Packages;
-pub use rpms::{RPM_TOOLS, Rpms, prepare_rpm_host, rpm};
+pub use rpms::{FURTHER, Rpms, prepare_rpm_host, rpm};
 pub use script::FleetOptions;
 pub use service::{Behaviour, SERVICE_UNIT, Service};
 pub use trial::{

@@ -26,20 +26,65 @@ pub struct Packages {
     number: AtomicU32,
 }
 
+/// What a release is beside its wish.
+#[derive(Debug, Clone, Copy)]
+struct Kind<'a> {
+    postinst: &'a str,
+    /// Longest time of a run of the manager.
+    activate: &'a str,
+    /// What the packages say that they take.
+    kilobytes: usize,
+}
+
+impl Default for Kind<'_> {
+    fn default() -> Self {
+        Self {
+            postinst: POSTINST,
+            activate: "1m",
+            kilobytes: 300,
+        }
+    }
+}
+
 impl Packages {
     /// A release with a script that never ends, which may take two seconds.
     pub fn make_hanging(&self, lab: &HostLab) -> Result<Made> {
-        self.publish(lab, &Wish::GOOD, HANGS, "2s")
+        let kind = Kind {
+            postinst: HANGS,
+            activate: "2s",
+            ..Kind::default()
+        };
+        self.publish(lab, &Wish::GOOD, &kind)
     }
 
-    fn publish(&self, lab: &HostLab, wish: &Wish, postinst: &str, activate: &str) -> Result<Made> {
+    /// A release with a script that says that it runs, in `/run/held`, and waits until a file is gone.
+    pub fn make_held(&self, lab: &HostLab, until_gone: &str) -> Result<Made> {
+        let held = format!("touch /run/held; while [ -e {until_gone} ]; do sleep 0.05; done");
+        let kind = Kind {
+            postinst: &POSTINST.replace("sleep 0.2", &held),
+            ..Kind::default()
+        };
+        self.publish(lab, &Wish::GOOD, &kind)
+    }
+
+    /// A release of which each package says that it takes so much.
+    pub fn make_large(&self, lab: &HostLab, kilobytes: usize) -> Result<Made> {
+        let kind = Kind {
+            kilobytes,
+            ..Kind::default()
+        };
+        self.publish(lab, &Wish::GOOD, &kind)
+    }
+
+    fn publish(&self, lab: &HostLab, wish: &Wish, kind: &Kind<'_>) -> Result<Made> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let version = format!("1.{number}");
         let directory = lab.lab().directory().join("packages").join(&version);
         let files = directory.join("files");
         fs::create_dir_all(&files)?;
-        app(&files, &version, postinst)?;
-        data(&files, &version, &wish.bytes())?;
+        let size = format!("Installed-Size: {}\n", kind.kilobytes);
+        app(&files, &version, kind.postinst, &size)?;
+        data(&files, &version, &wish.bytes(), &size)?;
         let check = if wish.good {
             "true"
         } else {
@@ -52,6 +97,7 @@ impl Packages {
              [[check]]\nname = \"page\"\ninterval = \"100ms\"\n\
              exec = {{ command = [\"/bin/sh\", \"-c\", \"[ $(cat /var/lib/app/configured) = {version} ] && {check}\"] }}\n",
             head = wish.head(),
+            activate = kind.activate,
         );
         fs::write(directory.join("release.toml"), text)?;
         lab.lab().publish_directory(&directory)?;
@@ -70,7 +116,7 @@ impl Vendor for Packages {
     }
 
     fn make(&self, lab: &HostLab, wish: &Wish) -> Result<Made> {
-        self.publish(lab, wish, POSTINST, "1m")
+        self.publish(lab, wish, &Kind::default())
     }
 
     fn installed(&self, host: &Host) -> Result<Option<String>> {
@@ -129,8 +175,8 @@ fn versions(host: &Host) -> Vec<(String, String)> {
     said.lines().filter_map(line).collect()
 }
 
-fn app(files: &Path, version: &str, postinst: &str) -> Result<PathBuf> {
-    let more = format!("Depends: app-data (= {version})\n");
+fn app(files: &Path, version: &str, postinst: &str, size: &str) -> Result<PathBuf> {
+    let more = format!("{size}Depends: app-data (= {version})\n");
     build(files, "app", version, &more, |tree| {
         write(tree, "etc/app/app.conf", b"port = 80\n", 0o644)?;
         write(
@@ -144,8 +190,8 @@ fn app(files: &Path, version: &str, postinst: &str) -> Result<PathBuf> {
     })
 }
 
-fn data(files: &Path, version: &str, bytes: &[u8]) -> Result<PathBuf> {
-    let more = format!("Breaks: app (<< {version}), app (>> {version})\n");
+fn data(files: &Path, version: &str, bytes: &[u8], size: &str) -> Result<PathBuf> {
+    let more = format!("{size}Breaks: app (<< {version}), app (>> {version})\n");
     build(files, "app-data", version, &more, |tree| {
         write(tree, "usr/share/app/data", bytes, 0o644)
     })
@@ -161,7 +207,7 @@ fn build(
 ) -> Result<PathBuf> {
     let tree = files.with_file_name(format!("{name}.tree"));
     let control = format!(
-        "Package: {name}\nVersion: {version}\nArchitecture: all\nInstalled-Size: 300\n\
+        "Package: {name}\nVersion: {version}\nArchitecture: all\n\
          Maintainer: A <a@example.org>\nDescription: made by a test\n{more}"
     );
     write(&tree, "DEBIAN/control", control.as_bytes(), 0o644)?;

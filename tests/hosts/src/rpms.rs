@@ -13,8 +13,14 @@ use anyhow::{Context as _, Result, ensure};
 use crate::vendor::{Made, Vendor, Wish};
 use crate::{Host, HostLab};
 
-/// What Debian calls the tools of such a host.
-pub const RPM_TOOLS: [&str; 4] = ["rpm", "dnf", "dnf-plugins-core", "createrepo-c"];
+/// What Debian calls the tools of such a host, and what registers logins. One list, so that one further base tree is made.
+pub const FURTHER: [&str; 5] = [
+    "rpm",
+    "dnf",
+    "dnf-plugins-core",
+    "createrepo-c",
+    "libpam-systemd",
+];
 
 /// Makes a host one of rpm: with a database where Fedora has it, and none of dpkg. Debian's dnf has a plugin for packages of
 /// its own making, which no other distribution has.
@@ -33,9 +39,14 @@ pub struct Rpms {
     number: AtomicU32,
 }
 
-/// Makes a host of [`RPM_TOOLS`] one of rpm.
+/// Makes a host of [`FURTHER`] one of rpm. Its database knows of one package, `system`, which stands for the distribution.
 pub fn prepare_rpm_host(host: &Host) -> Result<()> {
-    host.shell(PREPARE).map(drop)
+    host.shell(PREPARE)?;
+    let directory = tempfile::tempdir()?;
+    let provides = "Provides: /bin/sh systemd\n";
+    let system = rpm(directory.path(), "system", "1", provides, &[], "")?;
+    host.push(&system, "/root/system.rpm")?;
+    host.shell("rpm -i /root/system.rpm; sync").map(drop)
 }
 
 /// Builds a package of one file, `/usr/share/NAME/version`, into a directory; `more` are further lines of its head, `files` are

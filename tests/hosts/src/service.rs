@@ -29,6 +29,9 @@ WantedBy=multi-user.target
 /// Where the running service says which version it is; gone after a reboot.
 const SAYS: &str = "/run/app.version";
 
+/// A line for each crash of the host that a version made.
+const CRASHES: &str = "/var/lib/app.crashes";
+
 /// Real reboots and services on a busy machine, and still soon noticed where something hangs.
 const TIMEOUTS: &str = "activate = \"30s\"\nreboot = \"60s\"\n";
 
@@ -48,24 +51,30 @@ pub enum Behaviour {
     Unhealthy,
     /// It runs until the host has rebooted, and does not start from then on.
     DiesAtBoot,
+    /// It runs until the host has rebooted; from then on it crashes the host some seconds after each boot.
+    CrashesHost,
 }
 
 impl Service {
     /// A version, to be changed further before it is published.
     pub fn version(version: &str, behaviour: Behaviour) -> Product {
         let mark = format!("/var/lib/app.started-{version}");
-        let first = match behaviour {
-            Behaviour::Good | Behaviour::Unhealthy => String::new(),
-            Behaviour::DiesAtBoot => {
-                format!(
-                    "boot=$(cat /proc/sys/kernel/random/boot_id)\n[ -e {mark} ] || echo $boot >{mark}\n[ $boot = $(cat {mark}) ] || exit 1\n"
-                )
-            }
+        let on_later_boots = match behaviour {
+            Behaviour::Good | Behaviour::Unhealthy => None,
+            Behaviour::DiesAtBoot => Some("exit 1".to_owned()),
+            Behaviour::CrashesHost => Some(format!(
+                "{{ sleep 3; echo >>{CRASHES}; sync {CRASHES}; systemctl reboot --force --force; }} &"
+            )),
         };
+        let first = on_later_boots.map_or_else(String::new, |then| {
+            format!(
+                "boot=$(cat /proc/sys/kernel/random/boot_id)\n[ -e {mark} ] || {{ echo $boot >{mark}; sync {mark}; }}\n[ $boot = $(cat {mark}) ] || {then}\n"
+            )
+        });
         let run = format!("{first}cat /app/current/version >{SAYS}\nexec sleep infinity\n");
         // What never works is waited for no longer than it takes to see that.
         let (works, verify) = match behaviour {
-            Behaviour::Good => ("", "20s"),
+            Behaviour::Good | Behaviour::CrashesHost => ("", "20s"),
             Behaviour::Unhealthy => ("; echo the page is missing; exit 1", "2s"),
             Behaviour::DiesAtBoot => ("", "5s"),
         };

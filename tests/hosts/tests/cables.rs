@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use comber_e2e::{assert_outcomes, has, is};
-use comber_hosts::{Behaviour, Host, HostLab, LONG, STATE_DIR, Service, Wish};
+use comber_hosts::{
+    Behaviour, Host, HostLab, LONG, Made, Packages, STATE_DIR, Service, Vendor as _, Wish,
+};
 use comber_model::AgentState;
 use comber_test_support::{Product, wait};
 
@@ -59,11 +61,17 @@ fn sent(lab: &HostLab) -> u64 {
 
 /// The controller hears the end, and nothing but that.
 #[track_caller]
-#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
 fn told_after_healing(lab: &HostLab, id: &str) {
     let host = lab.host(1);
     becomes(host, AgentState::Committed);
     assert_eq!(Service::says(host).as_deref(), Some("1"));
+    told_then(lab, id);
+}
+
+#[track_caller]
+#[expect(clippy::unwrap_used, reason = "a test that cannot ask has failed")]
+fn told_then(lab: &HostLab, id: &str) {
+    let host = lab.host(1);
     assert_outcomes(lab.lab(), id, &[("pending", 1)]);
     host.heal().unwrap();
     lab.lab().wait_for(id, LONG, is("completed")).unwrap();
@@ -143,4 +151,68 @@ fn a_host_that_reboots_into_no_network_finishes_and_reports_on_return() {
     assert!(booted.is_some());
     host.wait().unwrap();
     told_after_healing(&lab, &id);
+}
+
+#[test]
+#[ignore = "needs root and real hosts"]
+fn a_package_change_goes_on_without_the_cable() {
+    let lab = HostLab::new(1).unwrap();
+    let (host, vendor) = (lab.host(1), Packages::default());
+    vendor.prepare(host).unwrap();
+    let roll_out = |made: &Made| {
+        let spec = format!(
+            "release = \"{}\"\nselector = \"true\"\n[budget]\nsilent = {{ after = \"1h\" }}\n[[wave]]\nhosts = \"rest\"\n",
+            made.release
+        );
+        lab.lab().roll_out(&spec).unwrap()
+    };
+    let is_there = |made: &Made| {
+        let installed = vendor.installed(host).unwrap();
+        assert_eq!(installed.as_ref(), Some(&made.version));
+        vendor.prove_whole(host).unwrap();
+    };
+
+    // In the fetch: it goes on where it was.
+    let long = Wish {
+        length: 6 << 20,
+        ..Wish::GOOD
+    };
+    let first = vendor.make(&lab, &long).unwrap();
+    host.slow(&["rate=20000"]).unwrap();
+    let id = roll_out(&first);
+    wait::until(LONG, || (fetched(host) > 1 << 20).then_some(())).unwrap();
+    host.cut().unwrap();
+    host.heal().unwrap();
+    host.fast().unwrap();
+    lab.lab().wait_for(&id, LONG, is("completed")).unwrap();
+    is_there(&first);
+
+    // In the activation, while the manager runs a script.
+    host.write("/run/hold", b"").unwrap();
+    let second = vendor.make_held(&lab, "/run/hold").unwrap();
+    let id = roll_out(&second);
+    let runs = wait::until(LONG, || host.read("/run/held").map(drop));
+    assert!(runs.is_some(), "{:#?}", host.ledger());
+    host.cut().unwrap();
+    host.exec(&["rm", "/run/hold"]).unwrap();
+    becomes(host, AgentState::Committed);
+    is_there(&second);
+    told_then(&lab, &id);
+
+    // Over a reboot into no network.
+    let before = host.boot_id().unwrap();
+    let with_reboot = Wish {
+        reboot: true,
+        ..Wish::GOOD
+    };
+    let third = vendor.make(&lab, &with_reboot).unwrap();
+    let id = roll_out(&third);
+    becomes(host, AgentState::Rebooting);
+    host.cut().unwrap();
+    let booted = wait::until(LONG, || host.boot_id().ok().filter(|boot| *boot != before));
+    assert!(booted.is_some());
+    host.wait().unwrap();
+    becomes(host, AgentState::Committed);
+    is_there(&third);
+    told_then(&lab, &id);
 }

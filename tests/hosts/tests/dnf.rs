@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use comber_e2e::{assert_outcomes, has, is};
 use comber_hosts::{
-    Cut, FleetOptions, Host, HostLab, HostLabOptions, LONG, RPM_TOOLS, Rpms, Wish, at_every_state,
+    Cut, FURTHER, FleetOptions, Host, HostLab, HostLabOptions, LONG, Rpms, Wish, at_every_state,
     at_random_instants_of, prepare_rpm_host, rpm, run_trials, soak,
 };
 use comber_test_support::wait;
@@ -35,7 +35,7 @@ const LOCK: &str = "import fcntl, time; f = open('/usr/lib/sysimage/rpm/.rpm.loc
 fn lab(hosts: usize) -> HostLab {
     let options = HostLabOptions {
         fleet: FleetOptions {
-            more: RPM_TOOLS.to_vec(),
+            more: FURTHER.to_vec(),
             ..FleetOptions::default()
         },
         ..HostLabOptions::default()
@@ -130,17 +130,17 @@ impl RpmHost {
         hosts.to_string()
     }
 
-    /// All that rpm says is installed, with the run that brought it.
+    /// All that rpm says is installed beside the system, with the run that brought it.
     fn packages(&self) -> String {
         self.host()
-            .shell("rpm -qa --qf '%{NEVRA} %{INSTALLTID}\\n' | sort")
+            .shell("rpm -qa --qf '%{NEVRA} %{INSTALLTID}\\n' | grep -v ^system- | sort")
             .unwrap()
     }
 
     /// The same without the run: what a rollback restores.
     fn set(&self) -> String {
         self.host()
-            .shell("rpm -qa --qf '%{NEVRA}\\n' | sort")
+            .shell("rpm -qa --qf '%{NEVRA}\\n' | grep -v ^system- | sort")
             .unwrap()
     }
 }

@@ -187,7 +187,7 @@ fn the_agent_is_killed_at_every_state_of_a_package_change() {
 fn power_is_cut_at_random_instants_of_a_package_change_under_load() {
     let lab = HostLab::new(HOSTS).unwrap();
     put_under_load(&lab).unwrap();
-    let trials = at_random_instants_of(&KINDS, Cut::Power, soak(10, 100));
+    let trials = at_random_instants_of(&KINDS, Cut::Power, soak(6, 100));
     run_trials(&lab, &Packages::default(), trials).unwrap();
 }
 
@@ -196,6 +196,6 @@ fn power_is_cut_at_random_instants_of_a_package_change_under_load() {
 fn the_agent_is_killed_at_random_instants_of_a_package_change_under_load() {
     let lab = HostLab::new(HOSTS).unwrap();
     put_under_load(&lab).unwrap();
-    let trials = at_random_instants_of(&KINDS, Cut::Agent, soak(10, 100));
+    let trials = at_random_instants_of(&KINDS, Cut::Agent, soak(6, 100));
     run_trials(&lab, &Packages::default(), trials).unwrap();
 }

@@ -116,6 +116,12 @@ fn assert_runs(host: &Host, version: &str) {
         ])
         .unwrap();
     assert_eq!(failed.trim(), "");
+    // Nothing that the agent runs talks to its service manager in its name.
+    let journal = host.journal(AGENT_UNIT).unwrap();
+    assert!(
+        !journal.contains("reception only permitted for main PID"),
+        "{journal}"
+    );
 }
 
 #[test]

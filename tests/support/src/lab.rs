@@ -472,6 +472,8 @@ impl Lab {
             token.as_os_str(),
         ];
         self.comber().ok(&[&arguments[..], &more[..]].concat())?;
+        // Signs what the lab publishes; its hosts begin with its root when they enrol.
+        self.comber().ok(&["repo", "init", "--dev"])?;
         Ok(())
     }
 }

@@ -47,12 +47,14 @@ impl Host {
     async fn active(&self, release: &str) -> Change {
         let (carried, id) = self.world.host.bundle_with("webapp", "2", release, "");
         let artifact = carried.artifact;
+        self.world.host.list(&carried, &id);
         let served = &self.world.effects.fetcher.source().0;
         served.lock().unwrap().push(carried);
         let change = Change {
             release: id,
             action: Action::Install { artifact },
             before: None,
+            rolls_back: false,
         };
         let effects = &self.world.effects;
         effects.fetch(&change).await.unwrap();

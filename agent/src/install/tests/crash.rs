@@ -25,7 +25,7 @@ fn verified(dir: &Path) -> Verified {
     let contents = comber_bundle::inspect(fs::File::open(&path).unwrap(), limits).unwrap();
     let artifact = contents.artifact;
     let release = contents.listing.manifest().id();
-    Unverified { path, artifact }.verify(&release).unwrap()
+    Unverified { path, artifact }.assume(&release).unwrap()
 }
 
 /// Does nothing when run as a test; as a child it stands in the directory of a host and follows the orders there.

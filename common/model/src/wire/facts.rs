@@ -37,6 +37,7 @@ impl From<&Facts> for wire::Facts {
             failed_units: facts.failed_units.clone(),
             reboot_required: facts.reboot_required,
             reboot_required_by: facts.reboot_required_by.clone(),
+            trust: facts.trust.clone(),
         }
     }
 }
@@ -73,6 +74,7 @@ impl TryFrom<wire::Facts> for Facts {
             failed_units: facts.failed_units,
             reboot_required: facts.reboot_required,
             reboot_required_by: facts.reboot_required_by,
+            trust: facts.trust,
         };
         facts.check()?;
         Ok(facts)

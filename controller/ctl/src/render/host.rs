@@ -202,6 +202,7 @@ fn about(view: &View, host: &Host) -> String {
             ("booted", booted(view, &facts)),
             ("reboot", reboot(&facts)),
             ("failed units", facts.failed_units.join(" ")),
+            ("trust", trust(&facts).to_owned()),
             ("packages", packages(host)),
             ("agent", facts.agent_version),
             ("time zone", facts.timezone),
@@ -249,6 +250,21 @@ fn reboot(facts: &Facts) -> String {
         (false, _) => String::new(),
         (true, []) => "required".to_owned(),
         (true, names) => format!("required by {}", names.join(" ")),
+    }
+}
+
+/// Nothing where all is well: then it is not what anybody looks for.
+fn trust(facts: &Facts) -> &'static str {
+    match facts.trust.as_str() {
+        "" | "ok" => "",
+        "no_root" => {
+            "it knows no publisher and installs nothing: comber-agent trust init, on the host"
+        }
+        "expired" => "what the publisher signed has expired, it installs nothing new",
+        "damaged" => {
+            "its record is damaged or gone, it installs nothing: comber-agent trust status, on the host"
+        }
+        _ => "not understood by this version of comber",
     }
 }
 

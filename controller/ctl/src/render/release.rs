@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use comber_bundle::Built;
-use comber_proto::release::v1::Release;
+use comber_proto::release::v1::{Listing, Release};
+use comber_trust::RoleType;
+use comber_trust::publisher::Progress;
 
 use super::table::{Table, cell, prose, text, whole};
 use super::text::{bytes, fields, hex, indented, next};
@@ -18,6 +20,7 @@ pub(crate) fn releases(view: &View, releases: &[Release]) -> String {
     }
     let mut table = Table::new([
         text("RELEASE", 12, 9),
+        text("LISTED", 6, 8),
         whole("PUBLISHED", 7),
         text("SEVERITY", 6, 5),
         text("CATEGORY", 6, 4),
@@ -34,6 +37,13 @@ pub(crate) fn releases(view: &View, releases: &[Release]) -> String {
         };
         table.row([
             cell(Paint::Strong, release.id.clone()),
+            cell(
+                match release.listing() {
+                    Listing::Listed => Paint::Plain,
+                    _ => Paint::Notice,
+                },
+                listing(release).to_owned(),
+            ),
             view.ago(release.published_at).into(),
             cell(severity, release.severity.clone()),
             release.category.clone().into(),
@@ -72,6 +82,7 @@ pub(crate) fn release(view: &View, release: &Release) -> String {
                 ),
             ),
             ("sha256", hex(&release.digest)),
+            ("publisher", listed(release)),
             ("rollouts", release.rollouts.join(" ")),
         ],
     );
@@ -100,8 +111,49 @@ pub(crate) fn built(view: &View, built: &Built, path: &Path) -> String {
     )
 }
 
+/// The list that was signed on the way.
+fn list(signed: &Progress) -> String {
+    let targets = signed.iter().find(|(role, ..)| *role == RoleType::Targets);
+    targets.map_or_else(String::new, |(_, version, signatures, _)| {
+        let keys = if *signatures == 1 { "key" } else { "keys" };
+        format!(
+            "signed list {version} with {signatures} {keys}, the controller verified and keeps it\n"
+        )
+    })
+}
+
+/// What is signed of it, in one line.
+fn listed(release: &Release) -> String {
+    let word = listing(release);
+    let floor = match release.floor {
+        0 => String::new(),
+        floor => format!(", floor {floor}"),
+    };
+    match (release.listing(), release.counter) {
+        (Listing::Listed, counter) => format!("{word}, counter {counter}{floor}"),
+        (_, 0) => format!("{word}: no host installs it"),
+        (_, counter) => format!("{word}, counter {counter}{floor}: no host installs it"),
+    }
+}
+
+/// How the publisher's list stands to it.
+fn listing(release: &Release) -> &'static str {
+    match release.listing() {
+        Listing::Listed => "listed",
+        Listing::BelowFloor => "below floor",
+        Listing::Withdrawn => "withdrawn",
+        Listing::Unlisted => "unlisted",
+        Listing::Unspecified => "unknown",
+    }
+}
+
 /// A release that is published now or was before.
-pub(crate) fn published(view: &View, release: &Release, already: bool) -> String {
+pub(crate) fn published(
+    view: &View,
+    release: &Release,
+    already: bool,
+    signed: &Progress,
+) -> String {
     let id = view.paint(Paint::Strong, &release.id);
     let size = bytes(release.carried_length);
     if already {
@@ -111,7 +163,9 @@ pub(crate) fn published(view: &View, release: &Release, already: bool) -> String
         )
     } else {
         format!(
-            "published {id} ({size})\n{}",
+            "published {id} ({size}), counter {}\n{}{}",
+            release.counter,
+            list(signed),
             next(
                 view,
                 &[

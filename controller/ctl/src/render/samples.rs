@@ -241,6 +241,7 @@ pub(crate) fn a_host(id: &str, connected: bool) -> Host {
             boot_id: "9f0c1a7e-6a1b-4d0e-9a53-0d6f2f1f4c11".to_owned(),
             booted_at: ago(864_000),
             failed_units: vec!["certbot.service".to_owned()],
+            trust: "no_root".to_owned(),
             reboot_required: true,
             reboot_required_by: vec!["linux-image-amd64".to_owned(), "libc6".to_owned()],
             ..Facts::default()
@@ -319,6 +320,9 @@ pub(crate) fn a_release() -> Release {
         category: "security".to_owned(),
         manifest: "name = \"webapp\"\nversion = \"2.4.1\"\n".to_owned(),
         rollouts: vec!["r7".to_owned()],
+        listing: comber_proto::release::v1::Listing::Listed.into(),
+        counter: 17,
+        floor: 12,
     }
 }
 
@@ -351,4 +355,10 @@ pub(crate) fn some_events() -> Vec<Event> {
         opened,
         changed,
     ]
+}
+
+/// What signing a list came to.
+pub(crate) fn signed() -> comber_trust::publisher::Progress {
+    let version = std::num::NonZeroU64::new(17).expect("not zero");
+    vec![(comber_trust::RoleType::Targets, version, 1, 1)]
 }

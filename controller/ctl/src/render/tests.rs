@@ -263,10 +263,10 @@ fn release_tables() {
     both("release_list", |view| releases(view, &[a_release()]));
     both("release_show", |view| release(view, &a_release()));
     both("release_published", |view| {
-        published(view, &a_release(), false)
+        published(view, &a_release(), false, &signed())
     });
     both("release_published_before", |view| {
-        published(view, &a_release(), true)
+        published(view, &a_release(), true, &Vec::new())
     });
     shape(
         "release_published_json",

@@ -9,6 +9,7 @@ use comber_proto::event::v1::event_service_server::EventServiceServer;
 use comber_proto::host::v1::host_service_server::HostServiceServer;
 use comber_proto::release::v1::release_service_server::ReleaseServiceServer;
 use comber_proto::rollout::v1::rollout_service_server::RolloutServiceServer;
+use comber_proto::trust::v1::trust_service_server::TrustServiceServer;
 use comber_runtime::clock::Clock;
 use comber_runtime::identity::{PrivateKey, certificates};
 use comber_runtime::shutdown::{Cause, Shutdown};
@@ -135,6 +136,7 @@ impl Controller {
 async fn serve(listener: TcpListener, acceptor: TlsAcceptor, fake: Fake, shutdown: Shutdown) {
     let routes = Routes::new(EnrolmentServiceServer::new(fake.clone()))
         .add_service(EventServiceServer::new(fake.clone()))
+        .add_service(TrustServiceServer::new(fake.clone()))
         .add_service(HostServiceServer::new(fake.clone()))
         .add_service(ReleaseServiceServer::new(fake.clone()))
         .add_service(RolloutServiceServer::new(fake))

@@ -194,12 +194,20 @@ async fn publishing_goes_on_where_the_upload_broke_off() {
     controller
         .ok(&["release", "build", dir, "--out", bundle])
         .await;
+    controller.ok(&["repo", "init", "--dev"]).await;
     controller.script(|script| script.upload_breaks = 2);
     let ran = controller.run(&["release", "publish", bundle]).await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("published webapp@2"), "{}", ran.stdout);
     let script = controller.script(|script| script.clone());
     assert_eq!(script.uploaded, fs::read(bundle).unwrap());
+    for file in ["1.root.json", "2.targets.json", "timestamp.json"] {
+        assert!(
+            script.imported.iter().any(|name| name == file),
+            "{:?}",
+            script.imported
+        );
+    }
     assert_eq!(script.offsets.len(), 3, "{:?}", script.offsets);
     assert!(
         script.offsets.is_sorted() && script.offsets[1] > 0,

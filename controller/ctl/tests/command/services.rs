@@ -10,6 +10,7 @@ use comber_proto::event::v1 as event;
 use comber_proto::host::v1 as host;
 use comber_proto::release::v1 as release;
 use comber_proto::rollout::v1 as rollout;
+use comber_proto::trust::v1 as trust;
 use comber_runtime::clock::Clock;
 use comber_runtime::token::Token;
 use futures_util::{Stream, StreamExt as _};
@@ -27,6 +28,8 @@ pub(crate) struct Script {
     pub(crate) uploaded: Vec<u8>,
     /// Where each upload began.
     pub(crate) offsets: Vec<u64>,
+    /// Metadata files that arrived.
+    pub(crate) imported: Vec<String>,
     /// What watches bring, over as many connections as there are breaks.
     pub(crate) watch: VecDeque<Step>,
     /// Failed hosts.
@@ -118,7 +121,7 @@ impl enrolment::enrolment_service_server::EnrolmentService for Fake {
         Ok(Response::new(enrolment::EnrolResponse {
             certificate_chain,
             ca: self.ca.clone(),
-            ..Default::default()
+            release_root: String::new(),
         }))
     }
 
@@ -228,6 +231,33 @@ impl release::release_service_server::ReleaseService for Fake {
         list_releases(release::ListReleasesRequest) -> release::ListReleasesResponse;
         get_release(release::GetReleaseRequest) -> release::GetReleaseResponse;
         delete_release(release::DeleteReleaseRequest) -> release::DeleteReleaseResponse;
+    }
+}
+
+#[tonic::async_trait]
+impl trust::trust_service_server::TrustService for Fake {
+    async fn import_repository(
+        &self,
+        request: Request<Streaming<trust::ImportRepositoryRequest>>,
+    ) -> Result<Response<trust::ImportRepositoryResponse>, Status> {
+        let mut pieces = request.into_inner();
+        while let Some(piece) = pieces.message().await? {
+            let mut script = self.script.lock().unwrap();
+            if !piece.name.is_empty() && !script.imported.contains(&piece.name) {
+                script.imported.push(piece.name);
+            }
+        }
+        Ok(Response::new(trust::ImportRepositoryResponse {
+            changed: true,
+            ..trust::ImportRepositoryResponse::default()
+        }))
+    }
+
+    async fn get_repository(
+        &self,
+        _request: Request<trust::GetRepositoryRequest>,
+    ) -> Result<Response<trust::GetRepositoryResponse>, Status> {
+        Ok(Response::new(trust::GetRepositoryResponse::default()))
     }
 }
 

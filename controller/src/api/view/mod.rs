@@ -6,6 +6,7 @@ mod freeze;
 mod host;
 mod release;
 mod rollout;
+mod trust;
 
 pub(super) use budget::{budget, budget_row, lock};
 pub(super) use event::event;
@@ -13,6 +14,7 @@ pub(super) use freeze::freeze;
 pub(super) use host::{host, member, package, package_summary, token};
 pub(super) use release::release;
 pub(super) use rollout::{explanation, hold, preview, rollout, rollout_row};
+pub(super) use trust::repository;
 
 use comber_model::rollout::Outcomes;
 use comber_proto::rollout::v1 as wire;

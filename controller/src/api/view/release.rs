@@ -2,16 +2,20 @@
 
 use comber_model::release::{Category, Release, Severity};
 use comber_model::wire::time::to_timestamp;
-use comber_planner::PlanInput;
 use comber_proto::release::v1 as wire;
+
+use crate::core::{Listed, World};
 
 /// Rollouts told of one release.
 const ROLLOUTS_MAX: usize = 100;
 
 /// A release with the rollouts that name it.
-pub(in crate::api) fn release(input: &PlanInput, release: &Release) -> wire::Release {
+pub(in crate::api) fn release(world: &World, release: &Release) -> wire::Release {
     let (manifest, id) = (&release.manifest, release.id());
-    let named = input
+    let trust = world.trust.as_deref();
+    let listed = trust.map_or(Listed::No, |trust| trust.listed(&id, &release.artifact));
+    let named = world
+        .input
         .rollouts
         .values()
         .filter(|view| view.rollout.spec.release == id);
@@ -31,7 +35,18 @@ pub(in crate::api) fn release(input: &PlanInput, release: &Release) -> wire::Rel
             .take(ROLLOUTS_MAX)
             .map(|view| view.rollout.id.to_string())
             .collect(),
-        ..wire::Release::default()
+        listing: listing(listed).into(),
+        counter: trust.map_or(0, |trust| trust.counter(&id)),
+        floor: trust.map_or(0, |trust| trust.floor(&id)),
+    }
+}
+
+fn listing(listed: Listed) -> wire::Listing {
+    match listed {
+        Listed::Yes => wire::Listing::Listed,
+        Listed::BelowFloor => wire::Listing::BelowFloor,
+        Listed::Withdrawn => wire::Listing::Withdrawn,
+        Listed::No => wire::Listing::Unlisted,
     }
 }
 

@@ -183,12 +183,13 @@ async fn what_rollouts_ask_for_is_at_hand_after_a_restart() {
         .report_packages(&host("web-1"), report(None, &old))
         .await
         .unwrap();
+    fixture.list().await;
     fixture
         .core
-        .publish_release(release("app@1", 1))
+        .publish_release(release("webapp@1", 1))
         .await
         .unwrap();
-    let source = "release = \"app@1\"\nselector = '\"openssl\" in facts.packages'\n[[wave]]\n\
+    let source = "release = \"webapp@1\"\nselector = '\"openssl\" in facts.packages'\n[[wave]]\n\
                   hosts = { selector = '\"bash\" in facts.packages' }\n[[wave]]\nhosts = \"rest\"";
     let spec = RolloutSpec::parse(source).unwrap();
     fixture.core.create_rollout(spec, "ada").await.unwrap();

@@ -1,9 +1,12 @@
-//! `comber release build|publish|list|show|delete`.
+//! `comber release build|publish|add|withdraw|floor|list|show|delete`.
 //!
 //! Invariant: deleting asks first.
 
 mod build;
+mod list;
 mod publish;
+
+pub(crate) use publish::{publish_bundle, upload};
 
 use clap::{Args, Subcommand};
 use comber_proto::release::v1::{DeleteReleaseRequest, GetReleaseRequest, ListReleasesRequest};
@@ -23,8 +26,14 @@ use crate::session::Session;
 pub(crate) enum ReleaseCommand {
     /// Build a bundle from a directory
     Build(build::BuildArgs),
-    /// Publish a bundle, or build a directory and publish it
+    /// Build where needed, list, sign, upload and import, in one go
     Publish(publish::PublishArgs),
+    /// Prepare a list that names a release
+    Add(list::AddArgs),
+    /// Prepare a list that does not name it any more
+    Withdraw(list::WithdrawArgs),
+    /// Prepare a list with the lowest counter that hosts install
+    Floor(list::FloorArgs),
     /// List releases
     List(ListArgs),
     /// Show everything about one release
@@ -68,6 +77,9 @@ pub(crate) async fn run(command: ReleaseCommand, session: &Session) -> Outcome<(
     match command {
         ReleaseCommand::Build(args) => build::run(&args, session),
         ReleaseCommand::Publish(args) => publish::run(&args, session).await,
+        ReleaseCommand::Add(args) => list::add(&args, session),
+        ReleaseCommand::Withdraw(args) => list::withdraw(&args, session),
+        ReleaseCommand::Floor(args) => list::floor(&args, session),
         ReleaseCommand::List(args) => list(args, session).await,
         ReleaseCommand::Show(args) => show(args, session).await,
         ReleaseCommand::Delete(args) => delete(args, session).await,

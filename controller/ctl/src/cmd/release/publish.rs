@@ -1,6 +1,6 @@
-//! `comber release publish`: uploads a bundle and makes it a release.
+//! `comber release publish`: lists a bundle in the repository, signs that, uploads the bytes and has the controller import it.
 //!
-//! Reads one file and sends it in pieces. Invariant: an upload that broke off goes on where the controller says it
+//! Sends one file in pieces. Invariant: an upload that broke off goes on where the controller says it
 //! stands, in this run or in a later one; the controller alone decides whether the bytes are a release.
 
 use std::fs::File;
@@ -9,17 +9,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use comber_bundle::Limits;
+use comber_bundle::{Contents, Limits};
 use comber_model::Artifact;
 use comber_proto::release::v1::{
-    PublishReleaseRequest, StatUploadRequest, UploadRequest, UploadStart,
+    PublishReleaseRequest, Release, StatUploadRequest, UploadRequest, UploadStart,
 };
 use comber_runtime::backoff::Backoff;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 
+use super::list::{SignedArgs, list};
 use super::{build, promised};
 use crate::client::Client;
+use crate::cmd::repo::workshop::{KeyArgs, RepoArg, Workshop};
+use crate::cmd::repo::{Import, import};
 use crate::error::{CliError, Outcome, failed};
 use crate::render::{self, json};
 use crate::session::Session;
@@ -32,7 +35,8 @@ const PIECE: usize = 256 << 10;
 /// notice that the connection of the try before is dead, about 40 seconds.
 const TRIES: u32 = 14;
 
-/// Publishes a bundle, or builds a directory and publishes it. Can be broken off and repeated: it goes on where it was.
+/// Lists a bundle in the repository, signs and publishes the list, uploads the bytes and imports the list: everything from a
+/// directory to a release that can be rolled out. Can be broken off and repeated: it goes on where it was.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   comber release publish webapp-2.4.1.comber
@@ -40,28 +44,52 @@ const TRIES: u32 = 14;
 pub(crate) struct PublishArgs {
     /// A bundle, or a directory with release.toml and files/
     path: PathBuf,
+    #[command(flatten)]
+    signed: SignedArgs,
+    #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
+    repo: RepoArg,
 }
 
-/// Builds where needed, uploads, publishes.
+/// Builds where needed, lists, signs, imports, uploads, publishes.
 pub(crate) async fn run(args: &PublishArgs, session: &Session) -> Outcome<()> {
-    let doing = "publish the release";
     // The directory must live until the upload is done.
     let (_keep, file) = file_of(&args.path, session)?;
-    let artifact = identify(&file)?;
+    let contents = identify(&file)?;
+    let artifact = contents.artifact;
+    let workshop = Workshop::open(&args.repo, session)?;
     let client = session.client().await?;
+    list(&workshop, &file, &contents, &args.signed)?;
+    let signed = workshop.publish(&args.keys, session)?;
+    // Without development keys, whom a controller believes is said with `comber repo import --pin`.
+    let files = Import::of(&workshop.dir)?;
+    import(&client, files, workshop.settings.development).await?;
     upload(&client, &file, artifact, session).await?;
+    let (release, already) = publish_bundle(&client, artifact).await?;
+    session.screen.show(
+        || json::Published::new(&release, already),
+        |view| render::published(view, &release, already, &signed),
+    )
+}
+
+/// Makes uploaded bytes a release; true where they were one before.
+pub(crate) async fn publish_bundle(
+    client: &Client,
+    artifact: Artifact,
+) -> Outcome<(Release, bool)> {
+    let doing = "publish the release";
     let request = PublishReleaseRequest {
         digest: artifact.digest.0.to_vec(),
     };
     let answer = client.answered(doing, client.releases().publish_release(request).await)?;
-    let release = promised(doing, answer.release)?;
-    session.screen.show(
-        || json::Published::new(&release, answer.already),
-        |view| render::published(view, &release, answer.already),
-    )
+    Ok((promised(doing, answer.release)?, answer.already))
 }
 
-fn file_of(path: &Path, session: &Session) -> Outcome<(Option<tempfile::TempDir>, PathBuf)> {
+pub(super) fn file_of(
+    path: &Path,
+    session: &Session,
+) -> Outcome<(Option<tempfile::TempDir>, PathBuf)> {
     if !path.is_dir() {
         return Ok((None, path.to_owned()));
     }
@@ -73,18 +101,17 @@ fn file_of(path: &Path, session: &Session) -> Outcome<(Option<tempfile::TempDir>
 }
 
 /// Who the bytes are; refuses a file that is no sound bundle before a byte is sent.
-fn identify(path: &Path) -> Outcome<Artifact> {
+pub(super) fn identify(path: &Path) -> Outcome<Contents> {
     let cannot = || CliError::configuration(format!("cannot publish {}", path.display()));
     let file = File::open(path).map_err(|error| cannot().because(error.to_string()))?;
-    let contents = comber_bundle::inspect(file, Limits { length: u64::MAX }).map_err(|error| {
+    comber_bundle::inspect(file, Limits { length: u64::MAX }).map_err(|error| {
         cannot()
             .caused_by(&error)
             .hint("build one with: comber release build DIR")
-    })?;
-    Ok(contents.artifact)
+    })
 }
 
-async fn upload(
+pub(crate) async fn upload(
     client: &Client,
     path: &Path,
     artifact: Artifact,

@@ -56,6 +56,7 @@ struct Facts {
     boot_id: String,
     booted_at: Option<String>,
     failed_units: Vec<String>,
+    trust: String,
     reboot_required: bool,
     reboot_required_by: Vec<String>,
 }
@@ -174,6 +175,7 @@ impl From<&agent::Facts> for Facts {
             boot_id: facts.boot_id,
             booted_at: moment(facts.booted_at),
             failed_units: facts.failed_units,
+            trust: facts.trust,
             reboot_required: facts.reboot_required,
             reboot_required_by: facts.reboot_required_by,
         }

@@ -10,6 +10,7 @@ mod freeze;
 mod host;
 mod packages;
 mod release;
+mod repository;
 mod rollout;
 mod token;
 
@@ -20,6 +21,7 @@ pub(crate) use freeze::{AddedFreeze, Freeze, Freezes};
 pub(crate) use host::{Changed, Host, HostDetail, Hosts};
 pub(crate) use packages::HostPackages;
 pub(crate) use release::{Built, Published, Release, Releases};
+pub(crate) use repository::Repository;
 pub(crate) use rollout::{Fence, Members, Plan, Rollout, Rollouts, Status, Summary};
 pub(crate) use token::{NewToken, Tokens};
 

@@ -21,6 +21,10 @@ pub(crate) struct Release {
     severity: String,
     category: String,
     rollouts: Vec<String>,
+    /// listed, below_floor, withdrawn or unlisted.
+    listing: &'static str,
+    counter: u64,
+    floor: u64,
     manifest: String,
 }
 
@@ -61,6 +65,15 @@ impl From<&wire::Release> for Release {
             severity: release.severity.clone(),
             category: release.category.clone(),
             rollouts: release.rollouts.clone(),
+            listing: match release.listing() {
+                wire::Listing::Listed => "listed",
+                wire::Listing::BelowFloor => "below_floor",
+                wire::Listing::Withdrawn => "withdrawn",
+                wire::Listing::Unlisted => "unlisted",
+                wire::Listing::Unspecified => "unknown",
+            },
+            counter: release.counter,
+            floor: release.floor,
             manifest: release.manifest.clone(),
         }
     }
