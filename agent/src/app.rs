@@ -146,15 +146,16 @@ impl AppError {
     /// The code that says so to scripts and to the service manager.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::NoController | Self::Telemetry(_) | Self::Identity(_) => {
-                Exit::Config
-            }
-            Self::Enrol(error) | Self::FirstBoot(FirstBootError::Enrol(error)) => enrol_exit(error),
-            Self::FirstBoot(
+            Self::Config(_)
+            | Self::NoController
+            | Self::Telemetry(_)
+            | Self::Identity(_)
+            | Self::FirstBoot(
                 FirstBootError::File(_) | FirstBootError::NoController | FirstBootError::Root(_),
             )
             | Self::Pin(PinError::Root(_)) => Exit::Config,
-            Self::Pin(PinError::Before { .. }) => Exit::NotNow,
+            Self::Enrol(error) | Self::FirstBoot(FirstBootError::Enrol(error)) => enrol_exit(error),
+            Self::NotNow(_) | Self::Pin(PinError::Before { .. }) => Exit::NotNow,
             Self::Token(_) => Exit::Token,
             Self::TokenFile { .. } => Exit::Usage,
             Self::Lock(LockError::Held { .. }) => Exit::Running,
@@ -173,7 +174,6 @@ impl AppError {
             Self::Ask(AskError::NotPermitted | AskError::Io(_) | AskError::Answer(_)) => {
                 Exit::System
             }
-            Self::NotNow(_) => Exit::NotNow,
             Self::Panicked(_) => Exit::Software,
         }
     }

@@ -82,6 +82,7 @@ impl fmt::Debug for Keeper {
 
 impl Keeper {
     /// Of the host with that state directory; metadata comes from `source`.
+    #[expect(clippy::missing_panics_doc, reason = "cargo's version is one of ours")]
     pub fn new(
         state_dir: &Path,
         source: Arc<dyn Source>,

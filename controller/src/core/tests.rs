@@ -209,8 +209,8 @@ async fn what_the_publisher_lists_is_there_after_a_restart_and_decides_what_is_r
     let start = core.command(draft, comber_planner::Command::Start, "ada");
     assert!(start.await.is_err());
     let world = core.read().await;
-    let state = world.input.rollouts[&running].rollout.state;
-    assert_eq!(state, comber_model::rollout::RolloutState::Paused);
+    let after = world.input.rollouts[&running].rollout.state;
+    assert_eq!(after, comber_model::rollout::RolloutState::Paused);
     drop(world);
     fixture.stop().await;
 }

@@ -26,7 +26,7 @@ async fn double(answer: Vec<u8>, stays: bool) -> (Source, impl Future<Output = S
     let source = Source {
         kind: SourceKind::Prometheus,
         url: format!("http://127.0.0.1:{port}/base/").parse().unwrap(),
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         authorization: Some("Bearer s3cret".parse().unwrap()),
         tls: None,
     };

@@ -45,7 +45,7 @@ fn every_test_that_the_document_names_exists() {
         collect(&workspace().join(part), &mut names);
     }
     let document = fs::read_to_string(workspace().join("docs/security.md")).unwrap();
-    let mut named = 0;
+    let mut count = 0;
     for line in document.lines().filter(|line| line.starts_with('|')) {
         let shown_by = line
             .trim_end_matches('|')
@@ -53,14 +53,14 @@ fn every_test_that_the_document_names_exists() {
             .next()
             .unwrap_or_default();
         for name in shown_by.split('`').skip(1).step_by(2) {
-            named += 1;
+            count += 1;
             assert!(
                 names.contains(name),
                 "there is no test {name}, which stands in: {line}"
             );
         }
     }
-    assert!(named > 50, "the tables name tests, here are {named}");
+    assert!(count > 50, "the tables name tests, here are {count}");
 }
 
 #[test]

@@ -3,12 +3,15 @@
 //!
 //! Needs the Python environment that `tests/tuf/conformance.sh check` makes, and says so in one line where it is not there.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use comber_model::Digest;
 use comber_runtime::clock::Clock;
 use comber_trust::publisher::{Lives, Publisher};
 use comber_trust::{
@@ -212,12 +215,7 @@ impl Site {
         };
         let entry = self.publisher().add(&bundle, signed).unwrap();
         self.publish(&[&self.release, &self.online]);
-        let sha256: String = entry
-            .sha256
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        (entry.signed.target(), sha256)
+        (entry.signed.target(), Digest(entry.sha256).to_string())
     }
 
     /// Another root key takes the place of one.

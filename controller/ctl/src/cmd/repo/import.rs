@@ -69,7 +69,7 @@ impl Import {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            if name.starts_with('.') || !name.ends_with(".json") {
+            if name.starts_with('.') || Path::new(&name).extension() != Some("json".as_ref()) {
                 continue;
             }
             let bytes = fs::read(entry.path()).map_err(|error| cannot(&entry.path(), &error))?;
@@ -210,7 +210,8 @@ fn told(done: &Imported) -> String {
         ("listed, and its bundle is in neither place", &done.missing),
     ] {
         if !ids.is_empty() {
-            text.push_str(&format!("  {what}: {}\n", ids.join(" ")));
+            let line = format!("  {what}: {}\n", ids.join(" "));
+            text.push_str(&line);
         }
     }
     text

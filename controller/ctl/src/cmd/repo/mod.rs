@@ -173,9 +173,8 @@ impl Roles {
                 signatures,
                 needed,
             } = role;
-            text.push_str(&format!(
-                "  {role:<9} version {version}: {signatures} of {needed} signatures\n"
-            ));
+            text +=
+                &format!("  {role:<9} version {version}: {signatures} of {needed} signatures\n");
         }
         text.push_str(if self.published {
             "next:\n  comber repo import\n"

@@ -92,7 +92,8 @@ impl Verified {
             } else {
                 ""
             };
-            text.push_str(&format!("  {id}, counter {counter}{below}\n"));
+            let line = format!("  {id}, counter {counter}{below}\n");
+            text.push_str(&line);
         }
         text
     }

@@ -51,8 +51,11 @@ pub(crate) struct KeyArgs {
 /// Where the passphrase of a key comes from.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SecretArg {
-    /// File whose first line is the passphrase; - for standard input [default: $COMBER_PASSPHRASE, or a prompt]
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "File whose first line is the passphrase; - for standard input [default: $COMBER_PASSPHRASE, or a prompt]"
+    )]
     passphrase_file: Option<PathBuf>,
 }
 

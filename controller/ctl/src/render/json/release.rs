@@ -21,7 +21,7 @@ pub(crate) struct Release {
     severity: String,
     category: String,
     rollouts: Vec<String>,
-    /// listed, below_floor, withdrawn or unlisted.
+    /// `listed`, `below_floor`, `withdrawn` or `unlisted`.
     listing: &'static str,
     counter: u64,
     floor: u64,
