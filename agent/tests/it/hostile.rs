@@ -159,7 +159,7 @@ async fn a_wrong_length_is_not_believed() {
     let release = Release::good("2");
     let artifact = release.publish(&controller);
     let long = changed(release.assignment(artifact), |artifact| {
-        artifact.length += 1
+        artifact.length += 1;
     });
     refused(&controller, &host, long, "other bytes").await;
     // As carried it is not signed, and is bounded by what is.

@@ -222,9 +222,13 @@ pub enum Broken {
 }
 
 impl VerifyError {
-    /// True where another look may do better: nothing was refused.
+    /// True where another look may do better: nothing was shown that is wrong. Whoever relays says that a file is missing;
+    /// that is to withhold it, as a relay that is away does.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Unwalked(_))
+        matches!(
+            self,
+            Self::Away(_) | Self::Unwalked(_) | Self::Refused(Broken::Missing(_))
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 //! The core over a real store: what it answers is durable, what it refuses changes nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use comber_model::{
 };
 use comber_runtime::peer::PeerIdentity;
 use comber_runtime::token::SecretHash;
+use comber_trust::{Signer as _, SigningKey};
+use serde_json::json;
 
 use super::*;
 use crate::pki::tokens::{NamePattern, TokenKind, TokenRecord};
@@ -137,30 +140,41 @@ pub(super) fn release(id: &str, byte: u8) -> comber_model::release::Release {
 /// Metadata as the core keeps it after somebody has verified it: versions of `webapp`, each with the bytes and the counter
 /// of its number.
 pub(super) fn listing(version: u64, webapps: &[&str]) -> Kept {
-    let role = |kind: &str, more: &str| {
-        format!(
-            r#"{{"signed":{{"_type":"{kind}","spec_version":"1.0.31","version":{version},"expires":"2099-01-01T00:00:00Z",{more}}},"signatures":[]}}"#
-        )
+    let key = SigningKey::generate().unwrap();
+    let public = key.public();
+    let id = comber_trust::key_id(&public).unwrap();
+    let role = |kind: &str, more: serde_json::Value| {
+        let mut signed = json!({
+            "_type": kind, "spec_version": "1.0.31", "version": version, "expires": "2099-01-01T00:00:00Z",
+        });
+        let fields = signed.as_object_mut().unwrap();
+        fields.extend(more.as_object().unwrap().clone());
+        // Sorted and without spaces, as signatures are made of it.
+        let signature = key.sign(signed.to_string().as_bytes()).unwrap();
+        json!({"signed": signed, "signatures": [signature]}).to_string()
     };
     let target = |number: &&str| {
         let digest = format!("{:02x}", number.parse::<u8>().unwrap()).repeat(32);
-        format!(
-            r#""webapp-{number}.rel":{{"length":1,"hashes":{{"sha256":"{digest}"}},"custom":{{"release":{{"product":"webapp","version":"{number}","counter":{number},"rollback_ok":true}}}}}}"#
-        )
+        let release = json!({
+            "product": "webapp", "version": number, "counter": number.parse::<u64>().unwrap(), "rollback_ok": true,
+        });
+        let target =
+            json!({"length": 1, "hashes": {"sha256": digest}, "custom": {"release": release}});
+        (format!("webapp-{number}.rel"), target)
     };
-    let targets: Vec<String> = webapps.iter().map(target).collect();
-    let targets = format!(r#""targets":{{{}}}"#, targets.join(","));
-    let root = role("root", r#""consistent_snapshot":true,"keys":{},"roles":{}"#);
+    let targets: serde_json::Map<_, _> = webapps.iter().map(target).collect();
+    let by_it = json!({"keyids": [&id], "threshold": 1});
+    let keys: BTreeMap<_, _> = [(id.clone(), &public)].into();
+    let roles = json!({"root": by_it, "timestamp": by_it, "snapshot": by_it, "targets": by_it});
+    let root = json!({"consistent_snapshot": true, "keys": keys, "roles": roles});
+    let listed = |name: &str| json!({"meta": {name: {"version": version}}});
     Kept {
-        timestamp: Some(role(
-            "timestamp",
-            r#""meta":{"snapshot.json":{"version":1}}"#,
-        )),
-        snapshot: Some(role("snapshot", r#""meta":{"targets.json":{"version":1}}"#)),
-        targets: Some(role("targets", &targets)),
+        timestamp: Some(role("timestamp", listed("snapshot.json"))),
+        snapshot: Some(role("snapshot", listed("targets.json"))),
+        targets: Some(role("targets", json!({"targets": targets}))),
         ..Kept::pinned(
             Digest([7; 32]),
-            (version, root),
+            (version, role("root", root)),
             Timestamp::UNIX_EPOCH,
             "ada",
         )

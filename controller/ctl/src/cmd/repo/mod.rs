@@ -173,8 +173,9 @@ impl Roles {
                 signatures,
                 needed,
             } = role;
-            text +=
-                &format!("  {role:<9} version {version}: {signatures} of {needed} signatures\n");
+            let line =
+                format!("  {role:<9} version {version}: {signatures} of {needed} signatures\n");
+            text.push_str(&line);
         }
         text.push_str(if self.published {
             "next:\n  comber repo import\n"
