@@ -6,6 +6,8 @@
 #   tests/fuzz/fuzz.sh all SECONDS        each for that long (wall clock), one after the other
 #   tests/fuzz/fuzz.sh TARGET SECONDS     one
 #
+# COMBER_FUZZ_SEED makes a run repeatable, as far as it gets in its time; without it each run tries something else.
+#
 # It begins from corpus/TARGET and regressions/TARGET and keeps what it learns in target/fuzz/corpus/TARGET. What it finds
 # goes to target/fuzz/findings/TARGET: mend the parser, then move the file to regressions/TARGET, which `cargo test` replays.
 set -euo pipefail
@@ -43,7 +45,7 @@ run() {
     local before after
     before=$(times | sed -n 2p)
     if ! COMBER_FUZZ_TARGET=$target "$out/$host/debug/comber-fuzz-engine" \
-        -max_total_time="$seconds" -max_len="$((longest))" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+        -max_total_time="$seconds" -seed="${COMBER_FUZZ_SEED:-0}" -max_len="$((longest))" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$findings/" -verbosity=1 \
         "$corpus" "$here/corpus/$target" "$here/regressions/$target" >"$log" 2>&1; then
         tail -n 40 "$log"

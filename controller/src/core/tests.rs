@@ -111,7 +111,7 @@ fn status(generation: u64) -> HostStatus {
         state: AgentState::Idle,
         since: Timestamp::UNIX_EPOCH,
         attempt: None,
-        installed: std::collections::BTreeMap::new(),
+        installed: BTreeMap::new(),
         locally_bad: Vec::new(),
         reports: Vec::new(),
         boot_id: "b".into(),
@@ -164,7 +164,7 @@ pub(super) fn listing(version: u64, webapps: &[&str]) -> Kept {
     };
     let targets: serde_json::Map<_, _> = webapps.iter().map(target).collect();
     let by_it = json!({"keyids": [&id], "threshold": 1});
-    let keys: BTreeMap<_, _> = [(id.clone(), &public)].into();
+    let keys: BTreeMap<_, _> = [(id, &public)].into();
     let roles = json!({"root": by_it, "timestamp": by_it, "snapshot": by_it, "targets": by_it});
     let root = json!({"consistent_snapshot": true, "keys": keys, "roles": roles});
     let listed = |name: &str| json!({"meta": {name: {"version": version}}});

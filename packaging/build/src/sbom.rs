@@ -1,4 +1,4 @@
-//! The bill of materials of a program: every crate that is linked into it, as CycloneDX 1.5 JSON.
+//! The bill of materials of a program: every crate that is linked into it, as `CycloneDX` 1.5 JSON.
 //!
 //! Taken from cargo's own resolution of what is linked for this platform (`cargo tree`, normal edges only) and the checksums of
 //! `Cargo.lock`. The tools that exist (cargo-cyclonedx, cargo-sbom) start from `cargo metadata`, which also has what only tests,

@@ -84,7 +84,7 @@ impl Package {
             let script = root.join("DEBIAN").join(script);
             assert_eq!(
                 script.exists(),
-                !self.own.is_empty(),
+                packaging().join("debian").join(self.name).is_dir(),
                 "{}",
                 script.display()
             );

@@ -10,7 +10,13 @@ use comber_e2e::tools::{packaging, succeeded, tool};
 use comber_test_support::Binaries;
 
 /// Settings that have no default, or one that is the machine's own: the file gives an example.
-const EXAMPLES: [&str; 4] = ["controller", "name", "variables.PORT", "artifacts.dir"];
+const EXAMPLES: [&str; 5] = [
+    "controller",
+    "name",
+    "variables.PORT",
+    "artifacts.dir",
+    "fleet_lock.listen",
+];
 
 /// The sandbox of the controller, as `systemd-analyze security` counts it, in tenths; ten is none at all.
 const EXPOSURE: &str = "15";

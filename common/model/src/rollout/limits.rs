@@ -196,6 +196,6 @@ mod tests {
         assert_eq!(grown, [1, 2, 2, 4, 4, 8, 16]);
         assert_eq!(ramp.limit(7, 1), 4);
         assert_eq!(ramp.limit(7, 9), 1);
-        assert_eq!(ramp.limit(u32::MAX, 0), 1 << 31);
+        assert_eq!(ramp.limit(u32::MAX, 0), u32::MAX);
     }
 }
