@@ -105,8 +105,17 @@ async fn the_calls_are_those_of_debians_client() {
         record(&flow, &theirs.trace, &ours.trace);
         assert_eq!(theirs.result, ours.result, "what {name} left");
         let named = without_named_deviations(&ours.trace, flow.then);
-        assert_eq!(theirs.trace, named, "{name}");
+        assert_eq!(settled(&theirs.trace), settled(&named), "{name}");
     }
+}
+
+/// Without the pipes of single files: a module looks while its client makes the first of them, so whether it sees that one
+/// already is chance under both.
+fn settled(trace: &str) -> String {
+    let lines = trace.split_inclusive('\n');
+    lines
+        .filter(|line| !line.starts_with("  p 600 streams/"))
+        .collect()
 }
 
 /// Prints both and keeps them below `target/`, for who wants to look.
