@@ -42,8 +42,6 @@ run() {
     local log=$out/$target.log
     local longest
     longest=$(sed -n "s/^ *target(\"$target\", \([0-9a-z <]*\),.*/\1/p" "$here/src/lib.rs")
-    local before after
-    before=$(times | sed -n 2p)
     if ! COMBER_FUZZ_TARGET=$target "$out/$host/debug/comber-fuzz-engine" \
         -max_total_time="$seconds" -seed="${COMBER_FUZZ_SEED:-0}" -max_len="$((longest))" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$findings/" -verbosity=1 \
@@ -53,12 +51,11 @@ run() {
         rmdir --ignore-fail-on-non-empty "$here/regressions/$target"
         return 1
     fi
-    after=$(times | sed -n 2p)
     rmdir --ignore-fail-on-non-empty "$here/regressions/$target"
     local runs covered
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     covered=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
-    echo "$target: $runs runs, $covered edges, processor time (user system) $before -> $after"
+    echo "$target: $runs runs, $covered edges"
 }
 
 case ${1:-} in

@@ -1,7 +1,7 @@
 //! python-tuf, the reference implementation, beside ours: it verifies what our publisher makes, and our verifier refuses the
 //! hostile repositories that it makes, each by the rule that it breaks.
 //!
-//! Needs the Python environment that `tests/tuf/conformance.sh check` makes, and says so in one line where it is not there.
+//! Needs the Python environment that `tests/tuf/conformance.sh python` makes, and says so in one line where it is not there.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -134,7 +134,7 @@ fn python() -> Option<PathBuf> {
     if python.exists() {
         return Some(python);
     }
-    eprintln!("skipped: no python-tuf in target/tuf; tests/tuf/conformance.sh check installs it");
+    eprintln!("skipped: no python-tuf in target/tuf; tests/tuf/conformance.sh python installs it");
     None
 }
 
