@@ -2,7 +2,7 @@
 //! hosts with one do, by the same budgets.
 //!
 //! A listener of its own, off unless it is configured: the protocol knows no client certificates. It serves two paths,
-//! takes at most [`BODY_MAX`] bytes a request and [`CONNECTIONS_MAX`] connections, and whoever reaches it can take and
+//! takes at most `BODY_MAX` bytes a request and `CONNECTIONS_MAX` connections, and whoever reaches it can take and
 //! give back locks, no more. A lock is durable before it is answered for. Errors are JSON, `{"kind", "value"}`.
 
 use std::convert::Infallible;
