@@ -13,7 +13,7 @@ use comber_runtime::backoff::Backoff;
 use comber_runtime::clock::Clock;
 use comber_runtime::fsx;
 use comber_runtime::telemetry::error_chain;
-use comber_trust::{Listing, Question, Record, RecordError, Source, VerifyError, judge};
+use comber_trust::{Broken, Listing, Question, Record, RecordError, Source, VerifyError, judge};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
@@ -23,6 +23,9 @@ use crate::fetch::Patience;
 
 /// Longest look at the controller just before an activation: the permit's time runs.
 const SHORT: Duration = Duration::from_secs(20);
+/// How often a list that is replaced while it is read is looked at anew, and after which pause.
+const LOOKS: u32 = 5;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// zstd adds less than one part in 128 to what it cannot compress.
 const CARRIED_PART: u64 = 128;
 /// And this much to anything.
@@ -151,10 +154,17 @@ impl Keeper {
 
     async fn refresh(&self) -> Result<Listing, VerifyError> {
         let path = self.place.record();
+        let mut looks = 0;
         loop {
             let record = Record::load(&path)?;
             let mut next = record.clone();
             let looked = comber_trust::look(&mut next, &*self.source, self.clock.wall()).await;
+            looks += 1;
+            if looks < LOOKS && matches!(looked, Err(VerifyError::Refused(Broken::Missing(_)))) {
+                // The publisher's next list came between two files of this look: another one sees the whole of it.
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+                continue;
+            }
             if next == record {
                 return looked;
             }
