@@ -276,3 +276,6 @@ fn counter(listing: &Listing, runs: &Runs) -> Option<u64> {
     };
     runs.counter.or_else(listed)
 }
+
+#[cfg(test)]
+mod tests;
