@@ -12,7 +12,7 @@ use comber_test_support::wait;
 
 const PROGRAMS: [&str; 3] = ["comber-controller", "comber-agent", "comber"];
 
-/// What each holds beside its program, its completions and its manual, with the flags of rpm: `cn` is configuration that is
+/// What each holds beside its program, its completions, its manual and its bill of materials, with the flags of rpm: `cn` is configuration that is
 /// kept where it was edited.
 const OWN: [(&str, &[(&str, &str)]); 3] = [
     (
@@ -33,7 +33,13 @@ const OWN: [(&str, &[(&str, &str)]); 3] = [
             ("/usr/lib/tmpfiles.d/comber-agent.conf", ""),
         ],
     ),
-    ("comber", &[]),
+    (
+        "comber",
+        &[
+            ("/usr/lib/systemd/system/comber-refresh.service", ""),
+            ("/usr/lib/systemd/system/comber-refresh.timer", ""),
+        ],
+    ),
 ];
 
 /// What rpm says of a package file.
@@ -68,7 +74,9 @@ fn is_as_it_should_be(file: &Path, name: &str, own: &[(&str, &str)]) {
     }
     let section = if name == "comber" { 1 } else { 8 };
     let manual = format!("/usr/share/man/man{section}/{name}");
+    let bill = format!("/usr/share/doc/{name}/sbom.cdx.json");
     let made = [
+        bill.clone(),
         format!("/usr/share/bash-completion/completions/{name}"),
         format!("/usr/share/zsh/site-functions/_{name}"),
         format!("/usr/share/fish/vendor_completions.d/{name}.fish"),
@@ -81,7 +89,7 @@ fn is_as_it_should_be(file: &Path, name: &str, own: &[(&str, &str)]) {
         let known = own.iter().find(|(own, _)| own == path);
         let expected = match known {
             Some((_, flags)) => flags,
-            None if path.starts_with(&manual) => "d",
+            None if path.starts_with(&manual) || **path == bill => "d",
             None => "",
         };
         assert_eq!(*flags, expected, "{path}");
